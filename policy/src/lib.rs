@@ -1,1 +1,9 @@
-//! policy
+//! Every decision, pure: no IO, no clock, no host calls, no globals.
+//!
+//! Time is an argument, and so is the signature check ([`inbound::Verify`]): the filter passes
+//! Envoy's, tests a native one. What is to be done comes back as data ([`effect::Effect`]).
+
+pub mod cloud;
+pub mod document;
+pub mod keys;
+pub mod time;

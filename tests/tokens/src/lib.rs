@@ -2,6 +2,11 @@
 //!
 //! Everything is made from a seed, so no private key stands in the tree and runs repeat.
 
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex},
+};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use rsa::{
@@ -31,9 +36,15 @@ impl SigningKey {
     /// Makes a key of any size, for the tests of what must be refused.
     #[allow(clippy::expect_used, reason = "test support")]
     pub fn with_bits(seed: u64, bits: usize, kid: &str, issuer: &str) -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let key = RsaPrivateKey::new(&mut rng, bits).expect("an RSA key of this size");
-        Self { kid: kid.to_owned(), issuer: issuer.to_owned(), key }
+        // Making a key takes longer than a whole table of tests: each is made once a process.
+        static MADE: LazyLock<Mutex<HashMap<(u64, usize), RsaPrivateKey>>> =
+            LazyLock::new(Mutex::default);
+        let mut made = MADE.lock().expect("no panic while a key is made");
+        let key = made.entry((seed, bits)).or_insert_with(|| {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            RsaPrivateKey::new(&mut rng, bits).expect("an RSA key of this size")
+        });
+        Self { kid: kid.to_owned(), issuer: issuer.to_owned(), key: key.clone() }
     }
 
     /// The public half as the key set shows it.
