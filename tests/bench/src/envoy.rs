@@ -1,0 +1,124 @@
+//! One Envoy process: started, waited for, its CPU time read, ended.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_getcpuclockid},
+    unistd::Pid,
+};
+
+/// The Envoy program.
+pub(crate) struct Program {
+    path: PathBuf,
+}
+
+impl Program {
+    /// The Envoy at `path`.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// What `envoy --version` says: release and kind of build.
+    pub(crate) fn version(&self) -> Result<String> {
+        let output = Command::new(&self.path).arg("--version").output().context("no Envoy")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.trim().rsplit("version: ").next().unwrap_or_default().to_owned())
+    }
+
+    /// Starts an Envoy with one worker and waits until it is ready.
+    ///
+    /// `name` names its files in `directory`; its admin socket is `NAME-admin.sock` there.
+    pub(crate) fn start(&self, directory: &Path, name: &str, configuration: &str) -> Result<Envoy> {
+        let file = directory.join(format!("{name}.yaml"));
+        std::fs::write(&file, configuration)?;
+        let log = directory.join(format!("{name}.log"));
+        let child = Command::new(&self.path)
+            .arg("--config-path")
+            .arg(&file)
+            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .context("Envoy does not start")?;
+        let clock = clock_getcpuclockid(Pid::from_raw(child.id().try_into()?))?;
+        let admin = directory.join(format!("{name}-admin.sock"));
+        let mut envoy = Envoy { child, clock, admin, log };
+        envoy.wait_until_ready()?;
+        Ok(envoy)
+    }
+}
+
+/// A running Envoy; dropped, it ends.
+pub(crate) struct Envoy {
+    child: Child,
+    clock: ClockId,
+    admin: PathBuf,
+    log: PathBuf,
+}
+
+impl Envoy {
+    /// CPU time of all its threads since its start, in nanoseconds.
+    pub(crate) fn cpu_nanoseconds(&self) -> Result<i64> {
+        let time = self.clock.now()?;
+        Ok(time.tv_sec().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec()))
+    }
+
+    /// The text of an admin page.
+    pub(crate) fn admin(&self, path: &str) -> Result<String> {
+        let mut connection = UnixStream::connect(&self.admin)?;
+        write!(connection, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        if !answer.starts_with("HTTP/1.1 200") {
+            bail!("{path}: {}", answer.lines().next().unwrap_or_default());
+        }
+        Ok(answer)
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let began = Instant::now();
+        while self.admin("/ready").is_err() {
+            if self.child.try_wait()?.is_some() {
+                bail!("Envoy refused its configuration:\n{}", self.log());
+            }
+            if began.elapsed() > Duration::from_secs(30) {
+                bail!("Envoy is not ready after 30 s:\n{}", self.log());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        // Either fails only when the process has ended already.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// Keeps this thread, and what it starts from now on, on one core.
+pub(crate) fn stay_on_core(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores).context("cannot choose a core")
+}

@@ -1,0 +1,154 @@
+//! Requests over kept-alive HTTP/1.1 connections, every answer checked.
+//!
+//! Two ways to send: *saturating*, with all connections busy, so that Envoy never sleeps and its
+//! CPU per request does not depend on how it is woken; and *paced*, one request each so many
+//! microseconds, whose times count from when each was due, late or not.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Connections kept busy when saturating.
+const CONNECTIONS: usize = 16;
+
+/// The whole texts of requests; more than one for rows where no two may be alike.
+pub(crate) struct RequestTexts {
+    texts: Vec<Vec<u8>>,
+    next: usize,
+}
+
+impl RequestTexts {
+    /// One request for each Authorization value, or a single one without any.
+    pub(crate) fn new(path: &str, tokens: &[String]) -> Self {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: orders.example\r\nuser-agent: bench/1\r\n\
+             accept: application/json\r\naccept-encoding: gzip, br\r\naccept-language: en\r\n\
+             x-request-id: 7f1d2c6e-35a0-4d53-9d0a-a1c1a2a7e0b7\r\n\
+             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+        );
+        let texts = if tokens.is_empty() {
+            vec![format!("{head}\r\n").into_bytes()]
+        } else {
+            tokens
+                .iter()
+                .map(|token| format!("{head}authorization: Bearer {token}\r\n\r\n").into_bytes())
+                .collect()
+        };
+        Self { texts, next: 0 }
+    }
+
+    /// The next request; after the last comes the first again.
+    fn next(&mut self) -> Result<&[u8]> {
+        let index = self.next;
+        self.next = self.next.saturating_add(1).checked_rem(self.texts.len()).unwrap_or_default();
+        self.texts.get(index).map(Vec::as_slice).context("no request")
+    }
+}
+
+/// Connections to one listener.
+pub(crate) struct Connections {
+    streams: Vec<UnixStream>,
+    status_line: String,
+}
+
+impl Connections {
+    /// Connects; every answer must have this status.
+    pub(crate) fn open(socket: &Path, status: u16) -> Result<Self> {
+        let streams = (0..CONNECTIONS)
+            .map(|_| {
+                let stream = UnixStream::connect(socket)?;
+                stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+                Ok(stream)
+            })
+            .collect::<Result<_>>()
+            .with_context(|| format!("no listener at {}", socket.display()))?;
+        Ok(Self { streams, status_line: format!("HTTP/1.1 {status} ") })
+    }
+
+    /// Sends `count` requests with all connections busy; returns how long that took.
+    pub(crate) fn saturate(
+        &mut self,
+        requests: &mut RequestTexts,
+        count: usize,
+    ) -> Result<Duration> {
+        let status_line = self.status_line.as_bytes();
+        let began = Instant::now();
+        let mut sent: usize = 0;
+        for stream in self.streams.iter_mut().take(count) {
+            stream.write_all(requests.next()?)?;
+            sent = sent.saturating_add(1);
+        }
+        let mut answered: usize = 0;
+        while answered < count {
+            for stream in &mut self.streams {
+                if answered == count {
+                    break;
+                }
+                read_answer(stream, status_line)?;
+                answered = answered.saturating_add(1);
+                if sent < count {
+                    stream.write_all(requests.next()?)?;
+                    sent = sent.saturating_add(1);
+                }
+            }
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Sends `count` requests, one each `interval`; returns each one's time from when it was due.
+    pub(crate) fn pace(
+        &mut self,
+        requests: &mut RequestTexts,
+        count: usize,
+        interval: Duration,
+    ) -> Result<Vec<Duration>> {
+        let status_line = self.status_line.as_bytes();
+        let stream = self.streams.first_mut().context("no connection")?;
+        let mut times = Vec::with_capacity(count);
+        let mut due = Instant::now();
+        for _ in 0..count {
+            while Instant::now() < due {
+                std::hint::spin_loop();
+            }
+            stream.write_all(requests.next()?)?;
+            read_answer(stream, status_line)?;
+            times.push(due.elapsed());
+            due = due.checked_add(interval).context("the end of time")?;
+        }
+        Ok(times)
+    }
+
+    /// The status line of one request, whatever it is, on a connection of its own.
+    pub(crate) fn status_of(socket: &Path, requests: &mut RequestTexts) -> Result<String> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(requests.next()?)?;
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer)?;
+        let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+        Ok(answer.lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+/// Reads one answer; the listeners' answers have no body, so they end with their headers.
+fn read_answer(stream: &mut UnixStream, status_line: &[u8]) -> Result<()> {
+    let mut buffer = [0; 2048];
+    let mut length: usize = 0;
+    while !buffer.get(..length).is_some_and(|answer| answer.ends_with(b"\r\n\r\n")) {
+        let read = stream.read(buffer.get_mut(length..).unwrap_or_default())?;
+        if read == 0 {
+            bail!("the connection ended within an answer");
+        }
+        length = length.saturating_add(read);
+        if !buffer.starts_with(status_line) {
+            let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+            bail!("not what the row expects:\n{answer}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! What is set up around the filters: the measured Envoy's and the upstream's configuration.
+//!
+//! The peers' filters are files (`peers/`), so that nobody tunes them in passing; ours come from
+//! the repository's `envoy.yaml`. Every filter stands alone on its listener or cluster.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use crate::{caller_tokens::CallerTokens, demo_policy::DemoPolicy};
+
+/// What the configurations are made of.
+pub(crate) struct Stage<'a> {
+    /// Where sockets, certificates and configurations are.
+    pub(crate) directory: &'a Path,
+    /// The empty module.
+    pub(crate) empty_wasm: &'a str,
+    /// Our filters.
+    pub(crate) policy: &'a DemoPolicy,
+    /// Whose keys the peers get.
+    pub(crate) callers: &'a CallerTokens,
+    /// The token that both outbound filters inject: the same size for both.
+    pub(crate) injected: &'a str,
+}
+
+impl Stage<'_> {
+    /// The configuration of the Envoy that is measured.
+    pub(crate) fn measured(&self) -> Result<String> {
+        let jwt_authn = self.peer(include_str!("../peers/jwt_authn.yaml"), "")?;
+        let cached = self.peer(include_str!("../peers/jwt_authn_cached.yaml"), "")?;
+        let empty = include_str!("../peers/empty_wasm.yaml");
+        let injector = self.peer(include_str!("../peers/credential_injector.yaml"), "")?;
+        let mut listeners = vec![
+            self.inbound("no_filter", None)?,
+            self.inbound("empty_wasm", Some(self.peer(empty, "empty-in")?))?,
+            self.inbound("jwt_authn", Some(jwt_authn))?,
+            self.inbound("jwt_authn_cached", Some(cached))?,
+            self.inbound("inbound_hit", Some(own_vm(&self.policy.inbound, "hit")?))?,
+            self.inbound("inbound_first", Some(own_vm(&self.policy.inbound, "first")?))?,
+        ];
+        let outbound = [
+            ("outbound_no_filter", None),
+            ("outbound_empty_wasm", Some(self.peer(empty, "empty-out")?)),
+            ("credential_injector", Some(injector)),
+            ("outbound_hit", Some(self.policy.outbound.clone())),
+        ];
+        let mut clusters = vec![self.broker_cluster()];
+        for (name, filter) in outbound {
+            listeners.push(self.filled(include_str!("../stage/outbound.yaml"), &[("NAME", name)])?);
+            clusters.push(self.cluster(name, filter)?);
+        }
+        let whole = json!({
+            "admin": {"address": self.pipe("measured-admin.sock")},
+            "static_resources": {
+                "listeners": listeners,
+                "clusters": clusters,
+                "secrets": [{
+                    "name": "bench_bearer",
+                    "generic_secret": {"secret": {"inline_string": self.injected}},
+                }],
+            },
+        });
+        Ok(whole.to_string())
+    }
+
+    /// The configuration of the Envoy that plays the API.
+    pub(crate) fn upstream(&self) -> Result<String> {
+        Ok(self.filled(include_str!("../stage/upstream.yaml"), &[])?.to_string())
+    }
+
+    /// Writes the upstream's certificate and key, self-signed and made for this run.
+    pub(crate) fn write_certificate(&self) -> Result<()> {
+        let made = rcgen::generate_simple_self_signed(["upstream.test".to_owned()])?;
+        std::fs::write(self.directory.join("certificate.pem"), made.cert.pem())?;
+        std::fs::write(self.directory.join("key.pem"), made.signing_key.serialize_pem())?;
+        Ok(())
+    }
+
+    fn peer(&self, template: &str, vm: &str) -> Result<Value> {
+        let keys: Vec<_> =
+            self.callers.key_sets.key_sets.iter().flat_map(|set| &set.keys).collect();
+        let key_set = json!({"keys": keys}).to_string();
+        self.filled(
+            template,
+            &[
+                ("VM_ID", vm),
+                ("EMPTY_WASM", self.empty_wasm),
+                ("ISSUER", &self.policy.issuer()),
+                ("AUDIENCE", &self.policy.audience),
+                ("JWKS", &key_set),
+            ],
+        )
+    }
+
+    fn inbound(&self, name: &str, filter: Option<Value>) -> Result<Value> {
+        let router = json!({"name": "envoy.filters.http.router", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
+        let filters: Vec<Value> = filter.into_iter().chain([router]).collect();
+        let filters = Value::from(filters).to_string();
+        self.filled(include_str!("../stage/inbound.yaml"), &[("NAME", name), ("FILTERS", &filters)])
+    }
+
+    fn cluster(&self, name: &str, filter: Option<Value>) -> Result<Value> {
+        let codec = json!({"name": "envoy.filters.http.upstream_codec", "typed_config": {
+            "@type":
+                "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+        }});
+        let filters: Vec<Value> = filter.into_iter().chain([codec]).collect();
+        let filters = Value::from(filters).to_string();
+        let metadata = self.policy.destination.to_string();
+        self.filled(
+            include_str!("../stage/cluster.yaml"),
+            &[("NAME", name), ("METADATA", &metadata), ("FILTERS", &filters)],
+        )
+    }
+
+    fn broker_cluster(&self) -> Value {
+        json!({
+            "name": "token_broker",
+            "connect_timeout": "1s",
+            "load_assignment": {"cluster_name": "token_broker", "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": self.pipe("broker.sock")}}]},
+            ]},
+        })
+    }
+
+    fn pipe(&self, socket: &str) -> Value {
+        json!({"pipe": {"path": self.directory.join(socket)}})
+    }
+
+    /// Puts values into `${NAME}` places; JSON is YAML, so whole structures can go there too.
+    fn filled(&self, template: &str, values: &[(&str, &str)]) -> Result<Value> {
+        let directory = self.directory.to_str().context("a directory that is no UTF-8")?;
+        let text = values
+            .iter()
+            .chain(&[("DIRECTORY", directory)])
+            .fold(template.to_owned(), |text, (name, value)| {
+                text.replace(&format!("${{{name}}}"), value)
+            });
+        serde_norway::from_str(&text).with_context(|| format!("no YAML:\n{text}"))
+    }
+}
+
+/// The filter in a VM of its own, so that rows do not share caches.
+fn own_vm(filter: &Value, vm: &str) -> Result<Value> {
+    let mut filter = filter.clone();
+    *filter
+        .pointer_mut("/typed_config/config/vm_config/vm_id")
+        .context("the filter has no vm_id")? = json!(vm);
+    Ok(filter)
+}
+
+/// Something of a token's size that is no token: what the outbound filters inject.
+pub(crate) fn injected_token() -> String {
+    STANDARD.encode([b'x'; 840])
+}
