@@ -1,0 +1,318 @@
+//! Validates the inbound configuration.
+
+use std::{collections::HashSet, rc::Rc};
+
+use super::{
+    Errors,
+    raw::{RawAllow, RawAlternative, RawInbound, RawMatch, RawRule},
+};
+use crate::{
+    claims::{Audiences, ClientCredential, Tenants},
+    cloud::{Cloud, ORGANIZATIONS, is_tenant_id},
+    host::HostPattern,
+    identity_headers::{HeaderNames, IdentityHeaders},
+    route::{PathCase, Pattern, RouteTable},
+};
+
+/// Tolerated difference of clocks where none is configured, in seconds.
+const DEFAULT_SKEW_SECONDS: u64 = 60;
+/// Most that may be configured: beyond it an expired token is simply accepted.
+const MAX_SKEW_SECONDS: u64 = 300;
+
+/// What the inbound filter decides by.
+#[derive(Debug)]
+pub struct InboundConfig {
+    /// Whose tokens.
+    pub cloud: Cloud,
+    /// From which tenants.
+    pub tenants: Tenants,
+    /// The tenant that a client without a token is sent to.
+    pub challenge_tenant: String,
+    /// For which API.
+    pub audiences: Audiences,
+    /// Whether denials are enforced.
+    pub mode: Mode,
+    /// Whether verified tokens reach the application.
+    pub forward_token: bool,
+    /// Tolerated difference of clocks, in seconds.
+    pub clock_skew: u64,
+    /// The broker's cluster.
+    pub broker_cluster: String,
+    /// Which claims the application gets.
+    pub identity_headers: IdentityHeaders,
+    /// The header on everything that was let pass.
+    pub permit_marker: Rc<str>,
+    /// The headers that only this filter may set.
+    pub own_headers: HeaderNames,
+    /// The rules, in order.
+    pub rules: Vec<Rule>,
+    /// The rules by path.
+    pub routes: RouteTable,
+}
+
+/// Whether a denial is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Deny.
+    Enforce,
+    /// Count and log the denial, and let pass.
+    Observe,
+}
+
+/// A rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// The name in logs.
+    pub name: Rc<str>,
+    /// Which requests, besides the path.
+    pub matches: Match,
+    /// Whom it lets pass.
+    pub allow: Allow,
+    /// Whether its denials are enforced, the whole configuration's mode included.
+    pub mode: Mode,
+    /// Whether the rule itself asks for the token to be forwarded.
+    pub forward_token: Option<bool>,
+}
+
+/// What a request must be like besides its path; empty lists match everything.
+#[derive(Debug, Default)]
+pub struct Match {
+    /// Methods.
+    pub methods: Vec<String>,
+    /// Hosts.
+    pub hosts: Vec<HostPattern>,
+    /// Only CORS preflights.
+    pub cors_preflight: bool,
+}
+
+/// Whom a rule lets pass.
+#[derive(Debug)]
+pub enum Allow {
+    /// Everybody.
+    Anyone,
+    /// Whose token meets one of these.
+    AnyOf(Vec<Alternative>),
+}
+
+/// One way to be allowed; empty lists ask for nothing, and one of the first three is not empty.
+#[derive(Debug, Default)]
+pub struct Alternative {
+    /// One of these scopes, in a user's token.
+    pub scopes: Vec<String>,
+    /// One of these roles.
+    pub roles: Vec<String>,
+    /// One of these clients.
+    pub clients: Vec<String>,
+    /// One of these groups.
+    pub groups: Vec<String>,
+    /// At least this credential.
+    pub client_credential: Option<CredentialStrength>,
+}
+
+/// Least strength of a client's credential.
+pub type CredentialStrength = ClientCredential;
+
+pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundConfig> {
+    let cloud = one_of(errors, "cloud", raw.cloud.as_deref(), Cloud::Public, Cloud::from_name);
+    let mode = mode(errors, "mode", raw.mode.as_deref());
+    let case = one_of(errors, "path_case", raw.path_case.as_deref(), PathCase::Sensitive, |text| {
+        match text {
+            "sensitive" => Some(PathCase::Sensitive),
+            "insensitive" => Some(PathCase::Insensitive),
+            _ => None,
+        }
+    });
+    let skew = raw.clock_skew_seconds.unwrap_or(DEFAULT_SKEW_SECONDS);
+    if skew > MAX_SKEW_SECONDS {
+        errors.add("clock_skew_seconds", format!("expected 0 to {MAX_SKEW_SECONDS}"));
+    }
+    let tenants = tenants(errors, raw.tenants);
+    let audiences = raw.audiences;
+    let audiences = errors.required("audiences", audiences, "the client id or URIs of the API");
+    // `*` and the like would be compared literally and never match: surely meant otherwise.
+    let audience = |text: &str| {
+        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        (plain && !text.contains(['*', '{', '}'])).then(|| text.to_owned())
+    };
+    let audiences = errors.list("audiences", audiences, "an exact audience", audience);
+    let broker_cluster = errors.broker(raw.broker);
+    let (identity_headers, permit_marker, own_headers) =
+        crate::identity_headers::validate(raw.identity_headers, raw.permit_marker, &mut |path, message| {
+            errors.add(path, message);
+        });
+    let raw_rules = errors.required("rules", raw.rules, "a list of rules")?;
+    if raw_rules.is_empty() {
+        errors.add("rules", "must not be empty: without a rule everything is denied");
+    }
+    let mut names = HashSet::new();
+    let mut patterns = Vec::new();
+    let mut rules = Vec::new();
+    for (index, raw_rule) in raw_rules.into_iter().enumerate() {
+        let path = format!("rules[{index}]");
+        let Some(raw_rule) = errors.required(&path, raw_rule, "a rule") else { continue };
+        if let Some((rule, pattern)) = rule(errors, &path, raw_rule, mode, &mut names) {
+            rules.push(rule);
+            patterns.push(pattern);
+        }
+    }
+    let tenants = tenants?;
+    Some(InboundConfig {
+        cloud,
+        challenge_tenant: match &tenants {
+            Tenants::Listed(listed) if listed.len() == 1 => listed.iter().next()?.clone(),
+            _ => ORGANIZATIONS.to_owned(),
+        },
+        tenants,
+        audiences: Audiences(audiences),
+        mode,
+        forward_token: raw.forward_token.unwrap_or(false),
+        clock_skew: skew,
+        broker_cluster: broker_cluster?,
+        identity_headers,
+        permit_marker,
+        own_headers,
+        rules,
+        routes: RouteTable::new(case, patterns),
+    })
+}
+
+fn tenants(errors: &mut Errors, raw: Option<Vec<Option<String>>>) -> Option<Tenants> {
+    const EXPECTED: &str = "tenant ids as lower-case GUIDs, or `organizations` alone";
+    let raw = errors.required("tenants", raw, EXPECTED)?;
+    if let [Some(only)] = raw.as_slice()
+        && only == ORGANIZATIONS
+    {
+        return Some(Tenants::Any);
+    }
+    let listed = errors.list("tenants", Some(raw), EXPECTED, |text| {
+        is_tenant_id(text).then(|| text.to_owned())
+    });
+    Some(Tenants::Listed(listed.into_iter().collect()))
+}
+
+fn rule(
+    errors: &mut Errors,
+    path: &str,
+    raw: RawRule,
+    mode_of_all: Mode,
+    names: &mut HashSet<String>,
+) -> Option<(Rule, Option<Pattern>)> {
+    let name = errors.name(&format!("{path}.name"), raw.name);
+    if let Some(name) = &name
+        && !names.insert(name.clone())
+    {
+        errors.add(&format!("{path}.name"), format!("`{name}` is the name of an earlier rule"));
+    }
+    let (matches, pattern) =
+        matches(errors, &format!("{path}.match"), raw.matches.unwrap_or_default());
+    let mode = match mode(errors, &format!("{path}.mode"), raw.mode.as_deref()) {
+        Mode::Observe => Mode::Observe,
+        Mode::Enforce => mode_of_all,
+    };
+    let allow = allow(errors, &format!("{path}.allow"), raw.allow);
+    let rule = Rule {
+        name: name?.into(),
+        matches,
+        allow: allow?,
+        mode,
+        forward_token: raw.forward_token,
+    };
+    Some((rule, pattern))
+}
+
+fn matches(errors: &mut Errors, path: &str, raw: RawMatch) -> (Match, Option<Pattern>) {
+    let pattern = raw.path.and_then(|text| {
+        Pattern::read(&text)
+            .map_err(|message| errors.add(&format!("{path}.path"), format!("`{text}` {message}")))
+            .ok()
+    });
+    let method = |text: &str| {
+        let upper = !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+        upper.then(|| text.to_owned())
+    };
+    let methods = errors.list(&format!("{path}.methods"), raw.methods, "a method in upper case", method);
+    let hosts = errors.list(
+        &format!("{path}.hosts"),
+        raw.hosts,
+        "a host name in lower case without port, or `*.` and one",
+        HostPattern::read,
+    );
+    let cors_preflight = raw.cors_preflight.unwrap_or(false);
+    if cors_preflight && !methods.iter().all(|method| method == "OPTIONS") {
+        errors.add(&format!("{path}.methods"), "a CORS preflight is always OPTIONS");
+    }
+    (Match { methods, hosts, cors_preflight }, pattern)
+}
+
+fn allow(errors: &mut Errors, path: &str, raw: Option<RawAllow>) -> Option<Allow> {
+    match errors.required(path, raw, "`anyone` or a list of alternatives")? {
+        RawAllow::Anyone(word) if word == "anyone" => Some(Allow::Anyone),
+        RawAllow::Anyone(word) => {
+            errors.add(path, format!("expected `anyone` or a list of alternatives, not `{word}`"));
+            None
+        }
+        RawAllow::AnyOf(alternatives) => {
+            if alternatives.is_empty() {
+                errors.add(path, "must not be empty: nobody could pass");
+            }
+            let mut read = Vec::new();
+            for (index, raw) in alternatives.into_iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                if let Some(raw) = errors.required(&path, raw, "an alternative") {
+                    read.push(alternative(errors, &path, raw));
+                }
+            }
+            Some(Allow::AnyOf(read))
+        }
+    }
+}
+
+fn alternative(errors: &mut Errors, path: &str, raw: RawAlternative) -> Alternative {
+    // Any application of a tenant can get a token for an API that does not demand assignment.
+    if raw.scopes.is_none() && raw.roles.is_none() && raw.clients.is_none() {
+        errors.add(path, "must name scopes, roles or clients: any valid token is no rule");
+    }
+    let value = |text: &str| {
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()))
+            .then(|| text.to_owned())
+    };
+    let id = |text: &str| is_tenant_id(text).then(|| text.to_owned());
+    let client_credential = match raw.client_credential.as_deref() {
+        None => None,
+        Some("secret") => Some(ClientCredential::Secret),
+        Some("certificate") => Some(ClientCredential::Certificate),
+        Some(_) => {
+            errors.add(&format!("{path}.client_credential"), "expected `secret` or `certificate`");
+            None
+        }
+    };
+    Alternative {
+        scopes: errors.list(&format!("{path}.scopes"), raw.scopes, "a scope without spaces", value),
+        roles: errors.list(&format!("{path}.roles"), raw.roles, "a role without spaces", value),
+        clients: errors.list(&format!("{path}.clients"), raw.clients, "a client id (GUID)", id),
+        groups: errors.list(&format!("{path}.groups"), raw.groups, "an object id (GUID)", id),
+        client_credential,
+    }
+}
+
+fn mode(errors: &mut Errors, path: &str, text: Option<&str>) -> Mode {
+    one_of(errors, path, text, Mode::Enforce, |text| match text {
+        "enforce" => Some(Mode::Enforce),
+        "observe" => Some(Mode::Observe),
+        _ => None,
+    })
+}
+
+fn one_of<T>(
+    errors: &mut Errors,
+    path: &str,
+    text: Option<&str>,
+    default: T,
+    read: impl Fn(&str) -> Option<T>,
+) -> T {
+    let Some(text) = text else { return default };
+    read(text).unwrap_or_else(|| {
+        errors.add(path, format!("`{text}` is not one of the values that stand in the reference"));
+        default
+    })
+}

@@ -1,0 +1,202 @@
+//! The filter's configuration as it is written: every member optional, no unknown ones.
+//!
+//! The doc comments here are the reference in `docs/configuration.md`.
+
+use std::collections::BTreeMap;
+
+#[cfg(feature = "schema")]
+use schemars::JsonSchema;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
+
+/// Validates the calls that come in.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawInbound {
+    /// `inbound`. Required: the direction is never inferred from the listener.
+    pub direction: Option<String>,
+    /// The Entra cloud that issues the tokens: `public` (the default), `us-government` or `china`.
+    pub cloud: Option<String>,
+    /// Ids of the tenants whose tokens are accepted, as lower-case GUIDs; or `organizations`
+    /// alone for any Entra tenant. Required, never empty.
+    pub tenants: Option<Vec<Option<String>>>,
+    /// What the API is called in a token's `aud`: its client id, and for v1 tokens its application
+    /// URIs. Compared exactly, so each spelling is listed. Required, never empty.
+    pub audiences: Option<Vec<Option<String>>>,
+    /// `enforce` (the default), or `observe`: decide, count and log, but let pass.
+    pub mode: Option<String>,
+    /// Whether the application gets the caller's verified token. Default `false`.
+    pub forward_token: Option<bool>,
+    /// Tolerance for the clocks of issuer and proxy, in seconds. Default 60, at most 300.
+    pub clock_skew_seconds: Option<u64>,
+    /// Where the token broker is. Required.
+    pub broker: Option<RawBroker>,
+    /// Which request header gives the application which claim. Default
+    /// `{x-entra-object-id: oid, x-entra-tenant-id: tid, x-entra-client-id: azp}`; `azp` stands
+    /// for `appid` in v1 tokens. Lists are joined with commas; whatever could break a header is
+    /// percent-encoded.
+    pub identity_headers: Option<BTreeMap<String, Option<String>>>,
+    /// The header that marks what this filter let pass. Default `x-entra-permit`.
+    pub permit_marker: Option<String>,
+    /// Whether rules tell `/Orders` from `/orders`: `sensitive` (the default), or `insensitive`
+    /// for an application whose router does not, such as ASP.NET.
+    pub path_case: Option<String>,
+    /// The rules: the first whose `match` fits decides, and no match denies. Required.
+    pub rules: Option<Vec<Option<RawRule>>>,
+}
+
+/// Injects tokens into the calls that go out.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawOutbound {
+    /// `outbound`. Required.
+    pub direction: Option<String>,
+    /// Where the token broker is. Required.
+    pub broker: Option<RawBroker>,
+    /// One rule per destination. Required.
+    pub rules: Option<Vec<Option<RawOutboundRule>>>,
+}
+
+/// Where the token broker is.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawBroker {
+    /// Name of the Envoy cluster that leads to the broker. Required.
+    pub cluster: Option<String>,
+}
+
+/// Who may do what.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawRule {
+    /// The name in logs. Required, unique.
+    pub name: Option<String>,
+    /// Which requests the rule is for; what is left out matches everything.
+    #[serde(rename = "match")]
+    pub matches: Option<RawMatch>,
+    /// `anyone`, or a list of alternatives of which one must hold. Required.
+    pub allow: Option<RawAllow>,
+    /// `observe` for this rule alone.
+    pub mode: Option<String>,
+    /// Whether the application gets the caller's token under this rule: also an unverified one,
+    /// where the rule allows `anyone` or only observes.
+    pub forward_token: Option<bool>,
+}
+
+/// Which requests a rule is for: every member that is there must fit.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawMatch {
+    /// A path pattern: exact, `{*}` for one segment, `{**}` at the end for any rest. A rule without
+    /// it also matches requests without a path (`CONNECT`).
+    pub path: Option<String>,
+    /// Methods, in upper case.
+    pub methods: Option<Vec<Option<String>>>,
+    /// Hosts without port, in lower case; `*.example.com` for every name below.
+    pub hosts: Option<Vec<Option<String>>>,
+    /// `true`: only CORS preflights, which are `OPTIONS` with `Origin` and
+    /// `Access-Control-Request-Method`. Browsers send them without a token.
+    pub cors_preflight: Option<bool>,
+}
+
+/// Whom a rule lets pass.
+#[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(untagged))]
+pub enum RawAllow {
+    /// `anyone`: no token is wanted; one that is sent is neither checked nor forwarded.
+    Anyone(String),
+    /// Alternatives, any of which is enough.
+    AnyOf(Vec<Option<RawAlternative>>),
+}
+
+/// One way to be allowed: every member must hold; within a list one value is enough.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawAlternative {
+    /// Delegated permissions (`scp`). Only users' tokens have them; an alternative without
+    /// `scopes` is only met by an application's token.
+    pub scopes: Option<Vec<Option<String>>>,
+    /// Application permissions or a user's app roles (`roles`).
+    pub roles: Option<Vec<Option<String>>>,
+    /// Client ids of the calling applications (`azp`, `appid`).
+    pub clients: Option<Vec<Option<String>>>,
+    /// Object ids of groups. A token whose groups did not fit is refused.
+    pub groups: Option<Vec<Option<String>>>,
+    /// Least strength of the client's credential: `secret`, or `certificate` (a certificate or
+    /// federated assertion).
+    pub client_credential: Option<String>,
+}
+
+/// Which token goes where.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawOutboundRule {
+    /// The name in logs. Required, unique.
+    pub name: Option<String>,
+    /// Which calls the rule is for. Required.
+    #[serde(rename = "match")]
+    pub matches: Option<RawOutboundMatch>,
+    /// Which token they get. Required.
+    pub token: Option<RawToken>,
+    /// What to do with an Authorization header of the application: `refuse` the call (the
+    /// default), `keep` it and inject nothing, or `replace` it.
+    pub existing_authorization: Option<String>,
+    /// `true` where the connection's TLS is not Envoy's to see (loopback, mesh mTLS done
+    /// elsewhere). Otherwise a response over a connection without TLS stops injection.
+    pub plaintext: Option<bool>,
+}
+
+/// Which outgoing calls a rule is for.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawOutboundMatch {
+    /// The destination that the cluster names itself in its metadata
+    /// (`filter_metadata.entra_sidecar.destination`). Required, unique.
+    pub destination: Option<String>,
+}
+
+/// Which token a call gets.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawToken {
+    /// Name of an identity in the broker's configuration. Required.
+    pub identity: Option<String>,
+    /// The scope, as the identity's `scopes` lists it. Required.
+    pub scope: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for RawAllow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AllowVisitor)
+    }
+}
+
+struct AllowVisitor;
+
+impl<'de> Visitor<'de> for AllowVisitor {
+    type Value = RawAllow;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("`anyone` or a list of alternatives")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<RawAllow, E> {
+        Ok(RawAllow::Anyone(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<RawAllow, A::Error> {
+        Deserialize::deserialize(SeqAccessDeserializer::new(access)).map(RawAllow::AnyOf)
+    }
+}
