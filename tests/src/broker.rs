@@ -1,0 +1,157 @@
+//! The real token broker as a process, with a configuration file of its own.
+//!
+//! It reaches the fake Entra as it would the real one: under the real host names, by `HTTPS_PROXY`
+//! and a certificate authority from a file.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::{
+    client::{Answer, Connection, Request},
+    envoy::from_environment,
+    process::Process,
+};
+
+/// The application whose tokens the broker gets, by workload identity federation.
+#[derive(Debug, Clone)]
+pub struct BrokerIdentity {
+    /// Tenant id.
+    pub tenant: String,
+    /// Application (client) id.
+    pub client_id: String,
+    /// File with the federated token.
+    pub token_file: PathBuf,
+    /// What it may ask for.
+    pub scope: String,
+}
+
+/// How the broker is started; it can be started again with the same.
+#[derive(Debug, Clone)]
+pub struct BrokerSettings {
+    binary: PathBuf,
+    directory: PathBuf,
+    config: Value,
+    proxy: String,
+    /// Its `api` listener.
+    pub socket: PathBuf,
+    /// Its `admin` listener.
+    pub admin: SocketAddr,
+}
+
+impl BrokerSettings {
+    /// Settings for one identity and the keys of its tenant.
+    pub fn new(
+        directory: &Path,
+        identity: &BrokerIdentity,
+        tenants: &[String],
+        proxy: SocketAddr,
+        ca_file: &Path,
+    ) -> Self {
+        let socket = directory.join("broker.sock");
+        let admin = free_address();
+        // Files made here are ours, so their owner is the user that Envoy runs as too.
+        let uid = std::fs::metadata(directory).expect("the run's directory").uid();
+        let config = json!({
+            "authorities": [{"cloud": "public", "tenants": tenants}],
+            "identities": {
+                "default": {
+                    "workload_identity": {
+                        "tenant": identity.tenant,
+                        "client_id": identity.client_id,
+                        "token_file": identity.token_file,
+                    },
+                    "scopes": [identity.scope],
+                },
+            },
+            "listen": {
+                "api": {"unix": socket, "allow_uids": [uid]},
+                "admin": admin.to_string(),
+            },
+            "ca_file": ca_file,
+        });
+        Self {
+            binary: from_environment("TOKEN_BROKER_BIN"),
+            directory: directory.to_owned(),
+            config,
+            proxy: format!("http://{proxy}"),
+            socket,
+            admin,
+        }
+    }
+
+    /// The configuration, for tests that change something in it.
+    pub fn config_mut(&mut self) -> &mut Value {
+        &mut self.config
+    }
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    admin: SocketAddr,
+    process: Process,
+}
+
+impl Broker {
+    /// Starts the broker and waits until its listeners answer.
+    ///
+    /// It then may still be without keys and tokens: readiness is Entra's matter too.
+    pub async fn start(settings: &BrokerSettings) -> Self {
+        let file = settings.directory.join("broker.yaml");
+        std::fs::write(&file, settings.config.to_string()).expect("a file for the configuration");
+        let mut command = Command::new(&settings.binary);
+        command
+            .args(["serve", "--config"])
+            .arg(&file)
+            .env_clear()
+            .env("HTTPS_PROXY", &settings.proxy);
+        let mut process = Process::start("token-broker", &settings.directory, &mut command);
+        let admin = settings.admin;
+        process.ready("/healthz", async || answers(admin).await.then_some(())).await;
+        Self { admin, process }
+    }
+
+    /// Asks the `admin` listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        Request::get(path).host("admin").send(self.admin).await
+    }
+
+    /// A number of its `/metrics`: the sum of the samples whose line begins with this text.
+    pub async fn metric(&self, start: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let lines = text.lines().filter(|line| line.starts_with(start));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        format!("{}{}", self.process.output(), self.process.log())
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+}
+
+async fn answers(admin: SocketAddr) -> bool {
+    if TcpStream::connect(admin).await.is_err() {
+        return false;
+    }
+    let mut connection = Connection::open(admin).await;
+    connection.write(&Request::get("/healthz").host("admin").to_bytes()).await;
+    connection.answer_or_close().await.is_some_and(|answer| answer.status == 200)
+}
+
+/// A loopback address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
+    listener.local_addr().expect("a bound listener")
+}

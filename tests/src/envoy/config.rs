@@ -1,0 +1,172 @@
+//! The repository's own `envoy.yaml`, with what a machine dictates replaced.
+//!
+//! Only ports, paths, addresses and the certificate authority are replaced, and on request one of
+//! the two policies. Everything else that tests and demo run is the file that users run. A
+//! replacement that finds nothing to replace fails: the file has changed then.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the repository").into()
+}
+
+/// An Envoy configuration that began as `envoy.yaml`.
+#[derive(Debug, Clone)]
+pub struct EnvoyConfig {
+    value: Value,
+}
+
+impl EnvoyConfig {
+    /// Reads the shipped file.
+    pub fn shipped() -> Self {
+        let path = repository().join("envoy.yaml");
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let value = serde_norway::from_str(&text)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { value }
+    }
+
+    /// The text that Envoy is given.
+    pub fn to_text(&self) -> String {
+        self.value.to_string()
+    }
+
+    /// The whole document, for tests that change something unusual.
+    pub fn value_mut(&mut self) -> &mut Value {
+        &mut self.value
+    }
+
+    /// The port that the file names for a listener, or for `admin`.
+    pub fn port(&self, listener: &str) -> u16 {
+        let owner = if listener == "admin" {
+            self.value.get("admin")
+        } else {
+            named(&self.value, "listeners", listener)
+        };
+        let port = owner.and_then(|owner| owner.pointer("/address/socket_address/port_value"));
+        let port = port.and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+        port.unwrap_or_else(|| panic!("envoy.yaml names no port for {listener}"))
+    }
+
+    /// Lets a listener, or `admin`, listen on the loopback address; port 0 is any free one.
+    pub fn listen(&mut self, listener: &str, port: u16) {
+        let owner = if listener == "admin" {
+            self.value.get_mut("admin")
+        } else {
+            named_mut(&mut self.value, "listeners", listener)
+        };
+        let address = owner.and_then(|owner| owner.pointer_mut("/address/socket_address"));
+        *found(address, listener) = json!({"address": "127.0.0.1", "port_value": port});
+    }
+
+    /// Points a cluster to one address. Its TLS settings and metadata stay.
+    pub fn upstream(&mut self, cluster: &str, address: SocketAddr) {
+        let cluster_value = found(named_mut(&mut self.value, "clusters", cluster), cluster);
+        set(cluster_value, "/type", json!("STATIC"));
+        set(
+            cluster_value,
+            "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address",
+            json!({"address": address.ip().to_string(), "port_value": address.port()}),
+        );
+    }
+
+    /// Sets the broker's socket.
+    pub fn broker_socket(&mut self, path: &Path) {
+        let cluster = found(named_mut(&mut self.value, "clusters", "token_broker"), "token_broker");
+        set(
+            cluster,
+            "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path",
+            json!(path),
+        );
+    }
+
+    /// Sets the file of the authorities that the API's certificate is checked against.
+    pub fn trusted_ca(&mut self, cluster: &str, path: &Path) {
+        set(
+            found(named_mut(&mut self.value, "clusters", cluster), cluster),
+            "/transport_socket/typed_config/common_tls_context/validation_context/trusted_ca\
+             /filename",
+            json!(path),
+        );
+    }
+
+    /// Sets the file of the filter's module, in both directions.
+    pub fn module(&mut self, path: &Path) {
+        for filter in ["entra-inbound", "entra-outbound"] {
+            set(
+                self.filter_mut(filter),
+                "/typed_config/config/vm_config/code/local/filename",
+                json!(path),
+            );
+        }
+    }
+
+    /// The policy of `entra-inbound` or `entra-outbound`.
+    pub fn policy_mut(&mut self, filter: &str) -> &mut Value {
+        found(
+            self.filter_mut(filter).pointer_mut("/typed_config/config/configuration/value"),
+            "configuration",
+        )
+    }
+
+    /// The first tenant of the inbound policy.
+    pub fn tenant(&self) -> String {
+        self.inbound_text("/tenants/0")
+    }
+
+    /// An audience of the inbound policy, by its place.
+    pub fn audience(&self, index: usize) -> String {
+        self.inbound_text(&format!("/audiences/{index}"))
+    }
+
+    fn inbound_text(&self, pointer: &str) -> String {
+        let mut copy = self.clone();
+        let value = copy.policy_mut("entra-inbound").pointer(pointer).and_then(Value::as_str);
+        value
+            .unwrap_or_else(|| panic!("envoy.yaml: the inbound policy has no {pointer}"))
+            .to_owned()
+    }
+
+    fn filter_mut(&mut self, name: &str) -> &mut Value {
+        found(filter_in(&mut self.value, name), name)
+    }
+}
+
+fn named<'a>(value: &'a Value, kind: &str, name: &str) -> Option<&'a Value> {
+    let items = value.get("static_resources")?.get(kind)?.as_array()?;
+    items.iter().find(|item| item.get("name").and_then(Value::as_str) == Some(name))
+}
+
+fn named_mut<'a>(value: &'a mut Value, kind: &str, name: &str) -> Option<&'a mut Value> {
+    let items = value.get_mut("static_resources")?.get_mut(kind)?.as_array_mut()?;
+    items.iter_mut().find(|item| item.get("name").and_then(Value::as_str) == Some(name))
+}
+
+/// The HTTP filter of this name, wherever in the document it stands.
+fn filter_in<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let is_it = value.get("typed_config").is_some()
+        && value.get("name").and_then(Value::as_str) == Some(name);
+    if is_it {
+        return Some(value);
+    }
+    match value {
+        Value::Array(items) => items.iter_mut().find_map(|item| filter_in(item, name)),
+        Value::Object(members) => members.values_mut().find_map(|item| filter_in(item, name)),
+        _ => None,
+    }
+}
+
+fn set(value: &mut Value, pointer: &str, new: Value) {
+    *found(value.pointer_mut(pointer), pointer) = new;
+}
+
+fn found<'a>(value: Option<&'a mut Value>, what: &str) -> &'a mut Value {
+    value.unwrap_or_else(|| panic!("envoy.yaml has no {what}"))
+}
