@@ -1,0 +1,77 @@
+//! What the e2e crate's programs find in their environment.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `ENVOY` | the Envoy release of `.envoy-version` |
+//! | `ENVOY_SMOKE` | the oldest Envoy that the filter is run under |
+//! | `ENTRA_FILTER_WASM` | the shipped module |
+//! | `ENTRA_FILTER_TRAP_WASM` | the same filter with a request that traps the VM |
+//! | `TOKEN_BROKER_BIN` | the broker |
+//! | `NODE`, `PYTHON` | programs |
+//! | `PYTHON_CLIENTS` | packages that nobody here wrote, for Python's path |
+//! | `BENCH_EMPTY_WASM` | a filter that does nothing |
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{
+    tools::{envoy, node, python},
+    wasm, workspace,
+};
+
+/// Variables for a program that is about to start.
+pub(crate) type Variables = Vec<(&'static str, PathBuf)>;
+
+/// Which build of the host's programs.
+#[derive(Clone, Copy)]
+pub(crate) enum Profile {
+    /// For demo and tests.
+    Debug,
+    /// For the bench.
+    Release,
+}
+
+impl Profile {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// A program that cargo has built.
+pub(crate) fn built(profile: Profile, name: &str) -> Result<PathBuf> {
+    Ok(workspace::target()?.join(profile.folder()).join(name))
+}
+
+/// What every program needs: Envoy, the module, the broker.
+pub(crate) fn product(profile: Profile) -> Result<Variables> {
+    Ok(vec![
+        ("ENVOY", envoy::current()?),
+        ("ENTRA_FILTER_WASM", wasm::shipped()?),
+        ("TOKEN_BROKER_BIN", built(profile, "token-broker")?),
+    ])
+}
+
+/// What the tests need besides.
+pub(crate) fn tests() -> Result<Variables> {
+    let mut variables = product(Profile::Debug)?;
+    let clients = workspace::root().join("tests/clients/requirements.txt");
+    variables.extend([
+        ("ENVOY_SMOKE", envoy::oldest()?),
+        ("ENTRA_FILTER_TRAP_WASM", wasm::trapping()?),
+        ("NODE", node::node()?.program),
+        ("PYTHON", python::program()?),
+        ("PYTHON_CLIENTS", python::packages("python-clients", &clients)?),
+    ]);
+    Ok(variables)
+}
+
+/// What the bench needs besides.
+pub(crate) fn bench() -> Result<Variables> {
+    let mut variables = product(Profile::Release)?;
+    variables.push(("BENCH_EMPTY_WASM", wasm::empty()?));
+    Ok(variables)
+}
