@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::{
     client::{Answer, Connection, Request},
     envoy::from_environment,
+    fake_entra::FakeEntra,
     process::Process,
 };
 
@@ -47,19 +48,13 @@ pub struct BrokerSettings {
 
 impl BrokerSettings {
     /// Settings for one identity and the keys of its tenant.
-    pub fn new(
-        directory: &Path,
-        identity: &BrokerIdentity,
-        tenants: &[String],
-        proxy: SocketAddr,
-        ca_file: &Path,
-    ) -> Self {
+    pub fn new(directory: &Path, identity: &BrokerIdentity, entra: &FakeEntra) -> Self {
         let socket = directory.join("broker.sock");
         let admin = free_address();
         // Files made here are ours, so their owner is the user that Envoy runs as too.
         let uid = std::fs::metadata(directory).expect("the run's directory").uid();
         let config = json!({
-            "authorities": [{"cloud": "public", "tenants": tenants}],
+            "authorities": [{"cloud": "public", "tenants": [identity.tenant]}],
             "identities": {
                 "default": {
                     "workload_identity": {
@@ -74,13 +69,13 @@ impl BrokerSettings {
                 "api": {"unix": socket, "allow_uids": [uid]},
                 "admin": admin.to_string(),
             },
-            "ca_file": ca_file,
+            "ca_file": entra.ca_file(),
         });
         Self {
             binary: from_environment("TOKEN_BROKER_BIN"),
             directory: directory.to_owned(),
             config,
-            proxy: format!("http://{proxy}"),
+            proxy: entra.proxy_url(),
             socket,
             admin,
         }

@@ -116,24 +116,6 @@ impl EnvoyConfig {
         )
     }
 
-    /// The first tenant of the inbound policy.
-    pub fn tenant(&self) -> String {
-        self.inbound_text("/tenants/0")
-    }
-
-    /// An audience of the inbound policy, by its place.
-    pub fn audience(&self, index: usize) -> String {
-        self.inbound_text(&format!("/audiences/{index}"))
-    }
-
-    fn inbound_text(&self, pointer: &str) -> String {
-        let mut copy = self.clone();
-        let value = copy.policy_mut("entra-inbound").pointer(pointer).and_then(Value::as_str);
-        value
-            .unwrap_or_else(|| panic!("envoy.yaml: the inbound policy has no {pointer}"))
-            .to_owned()
-    }
-
     fn filter_mut(&mut self, name: &str) -> &mut Value {
         found(filter_in(&mut self.value, name), name)
     }

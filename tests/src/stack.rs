@@ -1,0 +1,282 @@
+//! The whole product, running: fake Entra, token broker, application, Graph and Envoy.
+//!
+//! [`Stack::builder`] starts them with the repository's own `envoy.yaml`; everything ends when the
+//! stack is dropped, also by a failing test, and then the end of each program's log is shown. What
+//! a test wants to be different it says to the [`Builder`]; [`world`] says who is registered.
+
+pub mod world;
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    broker::{Broker, BrokerIdentity, BrokerSettings},
+    client::{Answer, DEADLINE, Request},
+    envoy::{self, Envoy, EnvoyConfig},
+    fake_entra::{
+        self, Cloud, FakeEntra,
+        sample::{self, Cluster},
+    },
+    upstream::Upstream,
+};
+
+/// What is to be different from the shipped configuration.
+pub struct Builder {
+    concurrency: u32,
+    envoy_variable: &'static str,
+    with_broker: bool,
+    shipped_ports: bool,
+    config: EnvoyConfig,
+    prepare_entra: Box<dyn FnOnce(&FakeEntra)>,
+}
+
+/// Everything, running.
+pub struct Stack {
+    /// Envoy with the filter.
+    pub envoy: Envoy,
+    /// Plays Microsoft Entra ID.
+    pub entra: FakeEntra,
+    /// The application behind the inbound listener.
+    pub application: Upstream,
+    /// Plays graph.microsoft.com, over TLS.
+    pub graph: Upstream,
+    /// What Envoy runs.
+    pub config: EnvoyConfig,
+    broker: Option<Broker>,
+    broker_settings: BrokerSettings,
+    directory: TempDir,
+}
+
+impl Stack {
+    /// The shipped configuration with one worker, unless told otherwise.
+    pub fn builder() -> Builder {
+        Builder {
+            concurrency: 1,
+            envoy_variable: "ENVOY",
+            with_broker: true,
+            shipped_ports: false,
+            config: EnvoyConfig::shipped(),
+            prepare_entra: Box::new(|_| {}),
+        }
+    }
+
+    /// Sends a request to the inbound listener.
+    pub async fn call(&self, request: &Request) -> Answer {
+        request.send(self.envoy.inbound).await
+    }
+
+    /// Sends a request as the application does, to Graph.
+    pub async fn call_graph(&self, request: Request) -> Answer {
+        request.host("graph.microsoft.com").send(self.envoy.outbound).await
+    }
+
+    /// The access log's object of the request with this `x-request-id`, when Envoy has written it.
+    pub async fn logged(&self, request_id: &str) -> Value {
+        let find = async {
+            loop {
+                let lines = self.envoy.access_log();
+                let line = lines.into_iter().find(|line| {
+                    line.get("request_id").and_then(Value::as_str) == Some(request_id)
+                });
+                if let Some(line) = line {
+                    return line;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, find)
+            .await
+            .unwrap_or_else(|_| panic!("no access log line of {request_id}"))
+    }
+
+    /// Sends a request to the inbound listener; gives its answer and the filter's record of it.
+    pub async fn call_recorded(&self, request: &Request) -> (Answer, Record) {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let id = format!("call-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let answer = self.call(&request.clone().header("x-request-id", &id)).await;
+        let record = self.record(&id).await;
+        (answer, record)
+    }
+
+    /// What the filter noted of the request with this `x-request-id`.
+    pub async fn record(&self, request_id: &str) -> Record {
+        let line = self.logged(request_id).await;
+        Record(line.get("entra").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
+    /// The broker.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn broker(&self) -> &Broker {
+        self.broker.as_ref().expect("the broker runs")
+    }
+
+    /// Ends the broker as a crash would.
+    pub fn kill_broker(&mut self) {
+        self.broker = None;
+    }
+
+    /// Starts the broker (again) with the same settings.
+    pub async fn start_broker(&mut self) {
+        self.broker = None;
+        self.broker = Some(Broker::start(&self.broker_settings).await);
+    }
+
+    /// Where logs, configurations and the broker's socket of this run are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// The filter's record of one request: `reason=… rule=… tenant=… client=… uti=…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record(pub String);
+
+impl Record {
+    /// The value of a member.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut members = self.0.split(' ').filter_map(|member| member.split_once('='));
+        members.find(|(member, _)| *member == name).map(|(_, value)| value)
+    }
+}
+
+impl Builder {
+    /// Workers of Envoy.
+    #[must_use]
+    pub fn concurrency(mut self, workers: u32) -> Self {
+        self.concurrency = workers;
+        self
+    }
+
+    /// Runs the oldest Envoy that is supported.
+    #[must_use]
+    pub fn oldest_envoy(mut self) -> Self {
+        self.envoy_variable = "ENVOY_SMOKE";
+        self
+    }
+
+    /// Leaves the broker to [`Stack::start_broker`].
+    #[must_use]
+    pub fn without_broker(mut self) -> Self {
+        self.with_broker = false;
+        self
+    }
+
+    /// Uses the ports of the shipped file where they are free.
+    #[must_use]
+    pub fn shipped_ports(mut self) -> Self {
+        self.shipped_ports = true;
+        self
+    }
+
+    /// Changes Envoy's configuration.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut EnvoyConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Sets a member of the inbound policy, by JSON pointer; a missing last member is added.
+    #[must_use]
+    pub fn inbound(self, pointer: &str, value: Value) -> Self {
+        self.policy("entra-inbound", pointer, value)
+    }
+
+    /// Sets a member of the outbound policy, by JSON pointer; a missing last member is added.
+    #[must_use]
+    pub fn outbound(self, pointer: &str, value: Value) -> Self {
+        self.policy("entra-outbound", pointer, value)
+    }
+
+    fn policy(mut self, filter: &str, pointer: &str, value: Value) -> Self {
+        let (parent, member) = pointer.rsplit_once('/').expect("a JSON pointer");
+        let parent = self.config.policy_mut(filter).pointer_mut(parent);
+        parent.unwrap_or_else(|| panic!("the policy has no {pointer}"))[member] = value;
+        self
+    }
+
+    /// Prepares the fake Entra before the broker asks it for anything.
+    #[must_use]
+    pub fn entra(mut self, prepare: impl FnOnce(&FakeEntra) + 'static) -> Self {
+        self.prepare_entra = Box::new(prepare);
+        self
+    }
+
+    /// Starts everything.
+    pub async fn start(self) -> Stack {
+        let mut config = self.config;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let cluster = Cluster::sample();
+        let known = world::extend(sample::directory(&cluster));
+        let entra = FakeEntra::start(fake_entra::Config::new(known));
+        (self.prepare_entra)(&entra);
+        let token_file = directory.path().join("service-account-token");
+        std::fs::write(&token_file, service_account_token(&cluster))
+            .expect("a file for the federated token");
+        let application = Upstream::start().await;
+        let graph = Upstream::start_tls(entra.tls_server("graph.microsoft.com")).await;
+
+        let identity = BrokerIdentity {
+            tenant: sample::TENANT.to_owned(),
+            client_id: sample::WORKLOAD.to_owned(),
+            token_file,
+            scope: world::GRAPH_SCOPE.to_owned(),
+        };
+        let broker_settings = BrokerSettings::new(directory.path(), &identity, &entra);
+        substitute_module(&mut config);
+        config.broker_socket(&broker_settings.socket);
+        config.upstream("application", application.address);
+        config.upstream("graph", graph.address);
+        config.trusted_ca("graph", entra.ca_file());
+        for listener in ["admin", "inbound", "outbound"] {
+            let port = config.port(listener);
+            config.listen(listener, if self.shipped_ports && is_free(port) { port } else { 0 });
+        }
+        let broker = match self.with_broker {
+            true => Some(Broker::start(&broker_settings).await),
+            false => None,
+        };
+        let binary = envoy::binary(self.envoy_variable);
+        let envoy = Envoy::start(&binary, directory.path(), &config, self.concurrency).await;
+        Stack { envoy, entra, application, graph, config, broker, broker_settings, directory }
+    }
+
+    /// Runs Envoy with this configuration, which it must refuse; gives its log.
+    pub async fn refused(self) -> String {
+        let binary = envoy::binary(self.envoy_variable);
+        let mut config = self.config;
+        substitute_module(&mut config);
+        for listener in ["admin", "inbound", "outbound"] {
+            config.listen(listener, 0);
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Envoy::refused(&binary, directory.path(), &config).await
+    }
+}
+
+/// The projected token that the broker presents as its federated assertion.
+fn service_account_token(cluster: &Cluster) -> String {
+    let audience = Cloud::Public.exchange_audience();
+    cluster.token(sample::WORKLOAD_SUBJECT, audience, unix_now(), 3600)
+}
+
+fn substitute_module(config: &mut EnvoyConfig) {
+    config.module(&envoy::from_environment("ENTRA_FILTER_WASM"));
+}
+
+/// Unix seconds.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
