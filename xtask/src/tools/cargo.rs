@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{command, workspace};
 
 /// cargo-mutants, which changes the core and sees whether a test notices.
-const MUTANTS: &str = "25.3.1";
+const MUTANTS: &str = "27.1.0";
 /// cargo-fuzz, which builds and drives the fuzz targets.
 const FUZZ: &str = "0.13.2";
 

@@ -38,7 +38,7 @@ pub(crate) fn packages(name: &str, requirements: &Path) -> Result<PathBuf> {
                 .arg(folder)
                 .arg("--requirement")
                 .arg(requirements)
-                .env("PIP_USER", "0"),
+                .envs([("PIP_USER", "0"), ("PIP_ROOT_USER_ACTION", "ignore")]),
         )
     })
 }
