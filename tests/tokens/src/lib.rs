@@ -11,7 +11,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use rsa::{
     Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey,
-    pkcs8::DecodePublicKey,
+    pkcs1::EncodeRsaPublicKey,
+    pkcs8::{DecodePublicKey, EncodePublicKey},
     sha2::{Digest, Sha256},
     traits::PublicKeyParts,
 };
@@ -86,6 +87,18 @@ impl SigningKey {
         self.key
             .sign(Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(text))
             .expect("a signature of a digest")
+    }
+
+    /// The public half as a DER SubjectPublicKeyInfo, which is what [`verify`] takes.
+    #[allow(clippy::expect_used, reason = "test support")]
+    pub fn public_der(&self) -> Vec<u8> {
+        self.key.to_public_key().to_public_key_der().expect("a public key encodes").into_vec()
+    }
+
+    /// The public half as a DER RSAPublicKey (RFC 8017 A.1.1), for whoever makes a certificate.
+    #[allow(clippy::expect_used, reason = "test support")]
+    pub fn public_pkcs1_der(&self) -> Vec<u8> {
+        self.key.to_public_key().to_pkcs1_der().expect("a public key encodes").into_vec()
     }
 }
 
