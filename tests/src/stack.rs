@@ -33,8 +33,20 @@ pub struct Builder {
     envoy_variable: &'static str,
     with_broker: bool,
     shipped_ports: bool,
+    graph_proof: GraphProof,
     config: EnvoyConfig,
     prepare_entra: Box<dyn FnOnce(&FakeEntra)>,
+}
+
+/// How the upstream that plays Graph proves to be it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GraphProof {
+    /// A certificate of the trusted authority for graph.microsoft.com.
+    Trusted,
+    /// A certificate for graph.microsoft.com that nobody trusts.
+    SelfSigned,
+    /// None: no TLS.
+    None,
 }
 
 /// Everything, running.
@@ -62,6 +74,7 @@ impl Stack {
             envoy_variable: "ENVOY",
             with_broker: true,
             shipped_ports: false,
+            graph_proof: GraphProof::Trusted,
             config: EnvoyConfig::shipped(),
             prepare_entra: Box::new(|_| {}),
         }
@@ -93,7 +106,7 @@ impl Stack {
         };
         tokio::time::timeout(DEADLINE, find)
             .await
-            .unwrap_or_else(|_| panic!("no access log line of {request_id}"))
+            .unwrap_or_else(|_elapsed| panic!("no access log line of {request_id}"))
     }
 
     /// Sends a request to the inbound listener; gives its answer and the filter's record of it.
@@ -203,6 +216,13 @@ impl Builder {
         self
     }
 
+    /// Sets how Graph proves to be Graph.
+    #[must_use]
+    pub fn graph_proof(mut self, proof: GraphProof) -> Self {
+        self.graph_proof = proof;
+        self
+    }
+
     /// Prepares the fake Entra before the broker asks it for anything.
     #[must_use]
     pub fn entra(mut self, prepare: impl FnOnce(&FakeEntra) + 'static) -> Self {
@@ -222,7 +242,13 @@ impl Builder {
         std::fs::write(&token_file, service_account_token(&cluster))
             .expect("a file for the federated token");
         let application = Upstream::start().await;
-        let graph = Upstream::start_tls(entra.tls_server("graph.microsoft.com")).await;
+        let graph = match self.graph_proof {
+            GraphProof::Trusted => {
+                Upstream::start_tls(entra.tls_server("graph.microsoft.com")).await
+            }
+            GraphProof::SelfSigned => Upstream::start_self_signed("graph.microsoft.com").await,
+            GraphProof::None => Upstream::start().await,
+        };
 
         let identity = BrokerIdentity {
             tenant: sample::TENANT.to_owned(),

@@ -22,7 +22,10 @@ use tokio::{
     sync::Notify,
     task::JoinHandle,
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring::default_provider, pki_types::PrivatePkcs8KeyDer},
+};
 
 use crate::client::{HeaderLines, lines_of, read_body, read_head, single};
 
@@ -138,6 +141,19 @@ impl Upstream {
     pub async fn start_tls(mut config: ServerConfig) -> Self {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self::listen(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    /// Starts one with a certificate for a host name that no authority signed.
+    pub async fn start_self_signed(host: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .expect("a certificate with its key");
+        Self::start_tls(config).await
     }
 
     async fn listen(tls: Option<TlsAcceptor>) -> Self {

@@ -43,6 +43,16 @@ impl EnvoyConfig {
         &mut self.value
     }
 
+    /// A cluster, for tests that change something unusual.
+    pub fn cluster_mut(&mut self, name: &str) -> &mut Value {
+        found(named_mut(&mut self.value, "clusters", name), name)
+    }
+
+    /// A listener, for tests that change something unusual.
+    pub fn listener_mut(&mut self, name: &str) -> &mut Value {
+        found(named_mut(&mut self.value, "listeners", name), name)
+    }
+
     /// The port that the file names for a listener, or for `admin`.
     pub fn port(&self, listener: &str) -> u16 {
         let owner = if listener == "admin" {
@@ -68,7 +78,7 @@ impl EnvoyConfig {
 
     /// Points a cluster to one address. Its TLS settings and metadata stay.
     pub fn upstream(&mut self, cluster: &str, address: SocketAddr) {
-        let cluster_value = found(named_mut(&mut self.value, "clusters", cluster), cluster);
+        let cluster_value = self.cluster_mut(cluster);
         set(cluster_value, "/type", json!("STATIC"));
         set(
             cluster_value,
@@ -79,7 +89,7 @@ impl EnvoyConfig {
 
     /// Sets the broker's socket.
     pub fn broker_socket(&mut self, path: &Path) {
-        let cluster = found(named_mut(&mut self.value, "clusters", "token_broker"), "token_broker");
+        let cluster = self.cluster_mut("token_broker");
         set(
             cluster,
             "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path",
@@ -90,7 +100,7 @@ impl EnvoyConfig {
     /// Sets the file of the authorities that the API's certificate is checked against.
     pub fn trusted_ca(&mut self, cluster: &str, path: &Path) {
         set(
-            found(named_mut(&mut self.value, "clusters", cluster), cluster),
+            self.cluster_mut(cluster),
             "/transport_socket/typed_config/common_tls_context/validation_context/trusted_ca\
              /filename",
             json!(path),
