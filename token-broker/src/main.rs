@@ -1,1 +1,145 @@
-fn main() {}
+//! The program: arguments to configuration to [`token_broker::run`] to exit code.
+//!
+//! Exit codes: 0 stopped as asked or configuration in order, 1 it cannot run so, 2 wrong
+//! arguments.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use policy::document::ConfigError;
+use token_broker::config::{
+    Api, Config, Source, document,
+    environment::{Environment, ProcessEnvironment},
+    from_environment,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Acquires and renews Entra tokens, keeps signing keys fresh, and serves both to the filter.
+#[derive(Debug, Parser)]
+#[command(name = "token-broker", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until SIGTERM or SIGINT.
+    Serve {
+        /// Configuration file (YAML). Without it the environment alone is the configuration:
+        /// AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_FEDERATED_TOKEN_FILE or AZURE_CLIENT_SECRET,
+        /// AZURE_AUTHORITY_HOST, and ENTRA_SCOPES, required, separated by spaces.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say what is wrong with a configuration, all at once, and what it would do.
+    Check {
+        /// Configuration file (YAML); without it the environment is checked.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Check { config } => match read(config.as_ref(), &ProcessEnvironment) {
+            Ok(config) => {
+                print!("{}", summary(&config));
+                ExitCode::SUCCESS
+            }
+            Err(errors) => refused(&errors),
+        },
+        Command::Serve { config } => match read(config.as_ref(), &ProcessEnvironment) {
+            Ok(config) => serve(config),
+            Err(errors) => refused(&errors),
+        },
+    }
+}
+
+fn read(file: Option<&PathBuf>, environment: &dyn Environment) -> Result<Config, Vec<ConfigError>> {
+    let Some(file) = file else { return from_environment(environment) };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        vec![ConfigError::new("", format!("cannot read {}: {error}", file.display()))]
+    })?;
+    document::read(&text, environment)
+}
+
+/// One line for each error, on standard error.
+fn refused(errors: &[ConfigError]) -> ExitCode {
+    for error in errors {
+        eprintln!("{error}");
+    }
+    ExitCode::FAILURE
+}
+
+fn serve(config: Config) -> ExitCode {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_max_level(tracing::Level::INFO)
+        .with_target(false)
+        .init();
+    // One thread: the work is waiting, and memory is the budget.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        token_broker::run(config, stop).await.map_err(std::io::Error::other)
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(reason = %error, "cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a good configuration means.
+fn summary(config: &Config) -> String {
+    let mut lines = vec!["configuration: ok".to_owned()];
+    for authority in &config.authorities {
+        lines.push(format!("keys of: {}", authority.issuer()));
+    }
+    for (name, identity) in &config.identities {
+        let (kind, application) = match &identity.source {
+            Source::ClientSecret { application, .. } => ("client secret", application),
+            Source::WorkloadIdentity { application, .. } => ("workload identity", application),
+        };
+        lines.push(format!(
+            "identity {name}: {kind}, application {} of tenant {} ({} cloud), {}",
+            application.client_id,
+            application.tenant,
+            application.cloud.name(),
+            if identity.scopes.is_empty() {
+                "no scope: nothing can be asked for".to_owned()
+            } else {
+                format!("scopes {}", identity.scopes.join(" "))
+            },
+        ));
+    }
+    lines.push(match &config.listen.api {
+        Api::Unix { path, allow_uids } => {
+            let uids: Vec<String> = allow_uids.iter().map(u32::to_string).collect();
+            format!("api: {} for user ids {}", path.display(), uids.join(", "))
+        }
+        Api::Tcp(address) => {
+            format!("api: {address}: every process of the pod can have the tokens")
+        }
+    });
+    lines.push(format!("admin: {}", config.listen.admin));
+    lines.push(String::new());
+    lines.join("\n")
+}

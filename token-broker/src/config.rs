@@ -1,0 +1,233 @@
+//! The validated configuration: what is in here can be used without another check.
+//!
+//! It comes from a YAML file (`config::document`) or, without one, from the environment alone
+//! (`config::from_environment`). Either way every error is reported at once, with its path. No
+//! member overrides an issuer, a host or a signature: clouds are chosen by name.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use contract::Secret;
+use policy::{
+    cloud::{Cloud, ORGANIZATIONS},
+    document::ConfigError,
+};
+
+pub mod document;
+pub mod environment;
+mod identity;
+mod listen;
+pub mod raw;
+
+use environment::Environment;
+
+use crate::https::proxy::Proxy;
+
+/// Where the socket is without a word about it.
+pub const DEFAULT_SOCKET: &str = "/run/entra/broker.sock";
+/// Where health and metrics are without a word about it: loopback, so that nothing is exposed
+/// unasked.
+pub const DEFAULT_ADMIN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7172);
+/// The user of Istio's proxy.
+pub const ISTIO_PROXY_UID: u32 = 1337;
+/// The name of the identity that the environment describes.
+pub const ENVIRONMENT_IDENTITY: &str = "default";
+
+/// Everything that the broker runs on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whose keys to keep.
+    pub authorities: Vec<Authority>,
+    /// The identities by name.
+    pub identities: BTreeMap<String, Identity>,
+    /// The listeners.
+    pub listen: Listen,
+    /// Further certificate authorities, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy to Entra, if any.
+    pub proxy: Proxy,
+}
+
+/// A tenant of a cloud (or all of them) whose keys are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The cloud: it alone gives the host.
+    pub cloud: Cloud,
+    /// Tenant id, or `organizations`.
+    pub tenant: String,
+}
+
+impl Authority {
+    /// The issuer that names this authority on the wire between filter and broker.
+    pub fn issuer(&self) -> String {
+        self.cloud.authority_issuer(&self.tenant)
+    }
+
+    /// Whether this is the authority of all tenants.
+    pub fn is_template(&self) -> bool {
+        self.tenant == ORGANIZATIONS
+    }
+}
+
+/// An identity and what may be asked for with it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Where its tokens come from.
+    pub source: Source,
+    /// The allow-list of scopes; empty denies all.
+    pub scopes: Vec<String>,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// An application with a secret.
+    ClientSecret {
+        /// The application.
+        application: Application,
+        /// Where its secret is.
+        secret: SecretLocation,
+    },
+    /// An application with a federated credential.
+    WorkloadIdentity {
+        /// The application.
+        application: Application,
+        /// The projected service account token.
+        token_file: PathBuf,
+    },
+}
+
+/// An application registration of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// The cloud: it alone gives the host.
+    pub cloud: Cloud,
+    /// Tenant id.
+    pub tenant: String,
+    /// Application (client) id.
+    pub client_id: String,
+}
+
+/// Where a client secret is.
+#[derive(Debug, Clone)]
+pub enum SecretLocation {
+    /// In a file, read at each acquisition.
+    File(PathBuf),
+    /// Here: it came in the environment.
+    Here(Secret),
+}
+
+/// The listeners.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// Tokens and keys.
+    pub api: Api,
+    /// Health, metrics, status: nothing secret.
+    pub admin: SocketAddr,
+}
+
+/// Who may reach the api listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Api {
+    /// Processes of these users.
+    Unix {
+        /// Path of the socket.
+        path: PathBuf,
+        /// User ids that may connect.
+        allow_uids: Vec<u32>,
+    },
+    /// Every process of the pod, which the configuration has confirmed.
+    Tcp(SocketAddr),
+}
+
+/// The configuration that the azure-workload-identity variables make, without any file.
+pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<ConfigError>> {
+    use environment::{CLIENT_SECRET, FEDERATED_TOKEN_FILE, SCOPES, TENANT_ID};
+
+    let mut errors = Errors::default();
+    let proxy = errors.keep(Proxy::from_environment(environment));
+    let application = identity::application_from_environment(environment, &mut errors);
+    let credentials =
+        (environment.variable(FEDERATED_TOKEN_FILE), environment.variable(CLIENT_SECRET));
+    if let (Some(_), Some(_)) | (None, None) = credentials {
+        errors.push(
+            FEDERATED_TOKEN_FILE,
+            format!("expected exactly one of {FEDERATED_TOKEN_FILE} and {CLIENT_SECRET}"),
+        );
+    }
+    let scopes: Vec<String> = environment
+        .variable(SCOPES)
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect();
+    if scopes.is_empty() {
+        errors.push(SCOPES, "expected one or more scopes, separated by spaces");
+    }
+    for scope in &scopes {
+        identity::check_scope(scope, SCOPES, &mut errors);
+    }
+    let source = application.clone().and_then(|application| match credentials {
+        (Some(file), None) => {
+            Some(Source::WorkloadIdentity { application, token_file: PathBuf::from(file) })
+        }
+        (None, Some(secret)) => Some(Source::ClientSecret {
+            application,
+            secret: SecretLocation::Here(Secret::new(secret)),
+        }),
+        _ => None,
+    });
+    if let (Some(application), Some(source), Some(proxy), true) =
+        (application, source, proxy, errors.is_empty())
+    {
+        let Application { cloud, tenant, .. } = application;
+        return Ok(Config {
+            authorities: vec![Authority { cloud, tenant }],
+            identities: BTreeMap::from([(
+                ENVIRONMENT_IDENTITY.to_owned(),
+                Identity { source, scopes },
+            )]),
+            listen: Listen { api: listen::default_api(), admin: DEFAULT_ADMIN },
+            ca_file: None,
+            proxy,
+        });
+    }
+    Err(errors.or(TENANT_ID, "the environment does not describe an identity"))
+}
+
+/// Gathers errors.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Vec<ConfigError>);
+
+impl Errors {
+    fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(ConfigError::new(path, message));
+    }
+
+    /// Notes that something required is not there, unless what was there is already reported.
+    fn missing(&mut self, path: &str, expected: &str) {
+        if !self.reported_at(path) {
+            self.push(path, format!("missing; expected {expected}"));
+        }
+    }
+
+    fn reported_at(&self, path: &str) -> bool {
+        self.0.iter().any(|error| error.path == path)
+    }
+
+    fn keep<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The errors; never an empty list, so that a refusal always says something.
+    fn or(mut self, path: &str, message: &str) -> Vec<ConfigError> {
+        if self.0.is_empty() {
+            self.push(path, message);
+        }
+        self.0
+    }
+}

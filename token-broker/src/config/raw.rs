@@ -1,0 +1,113 @@
+//! The configuration as a person wrote it: every member optional, nothing checked.
+//!
+//! `deny_unknown_fields` is the guard against typing errors; what is required, and what values
+//! may be, `config` says. The comments here are what the documents show.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The token broker's configuration.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// Whose signing keys to keep for the filter. Not needed where nothing inbound is validated.
+    pub authorities: Option<Vec<Option<RawAuthority>>>,
+    /// The identities whose tokens the filter may ask for, by name (letters, digits, `-`, `_` and
+    /// `.`, at most 64).
+    pub identities: Option<BTreeMap<String, Option<RawIdentity>>>,
+    /// Where the broker listens.
+    pub listen: Option<RawListen>,
+    /// PEM file with further certificate authorities to trust, beside Mozilla's that are built
+    /// in. For a TLS-inspecting proxy, or a test authority.
+    pub ca_file: Option<String>,
+}
+
+/// Tenants of one cloud.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawAuthority {
+    /// `public`, `us-government` or `china`. Required.
+    pub cloud: Option<String>,
+    /// Tenant ids (GUIDs in lower case), or `organizations` for the keys of any Entra tenant.
+    /// Required, at least one.
+    pub tenants: Option<Vec<Option<String>>>,
+}
+
+/// One identity: where its tokens come from (exactly one source), and for what they may be asked.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawIdentity {
+    /// An application with a client secret.
+    pub client_secret: Option<RawClientSecret>,
+    /// An application with a federated credential for the pod's service account token.
+    pub workload_identity: Option<RawWorkloadIdentity>,
+    /// The scopes that may be asked for, each `<resource>/.default`. Required; an empty list
+    /// denies all.
+    pub scopes: Option<Vec<Option<String>>>,
+}
+
+/// Client credentials with a secret out of a file.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawClientSecret {
+    /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
+    /// `public`.
+    pub cloud: Option<String>,
+    /// Tenant id. Required.
+    pub tenant: Option<String>,
+    /// Application (client) id. Required.
+    pub client_id: Option<String>,
+    /// Path of the file with the secret. It is read at each acquisition, one trailing newline
+    /// does not count, and it must not be readable by everyone. Required.
+    pub file: Option<String>,
+}
+
+/// Client credentials with a federated token (workload identity federation).
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawWorkloadIdentity {
+    /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
+    /// `public`.
+    pub cloud: Option<String>,
+    /// Tenant id; without it `AZURE_TENANT_ID`.
+    pub tenant: Option<String>,
+    /// Application (client) id; without it `AZURE_CLIENT_ID`.
+    pub client_id: Option<String>,
+    /// Path of the projected service account token, read at each acquisition; without it
+    /// `AZURE_FEDERATED_TOKEN_FILE`.
+    pub token_file: Option<String>,
+}
+
+/// The listeners.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawListen {
+    /// Hands out tokens and keys. Without it the Unix socket `/run/entra/broker.sock`.
+    pub api: Option<RawApi>,
+    /// Address of `/healthz`, `/readyz`, `/metrics` and the status page, which hold nothing
+    /// secret. Without it `127.0.0.1:7172`; for probes and scraping `0.0.0.0:7172`.
+    pub admin: Option<String>,
+}
+
+/// The api listener: either `unix`, or `tcp` with `trust_whole_pod`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct RawApi {
+    /// Path of the Unix socket, absolute, in a directory that the application cannot enter.
+    pub unix: Option<String>,
+    /// User ids that may connect to the socket. Without it the broker's own and 1337 (Istio's
+    /// proxy).
+    pub allow_uids: Option<Vec<Option<u32>>>,
+    /// Loopback address instead of a socket. Every process of the pod can then have the tokens.
+    pub tcp: Option<String>,
+    /// Must be `true` beside `tcp`: says that whoever runs in the pod may have the tokens.
+    pub trust_whole_pod: Option<bool>,
+}

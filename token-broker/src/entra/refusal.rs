@@ -1,0 +1,262 @@
+//! Entra's refusals: reads the error answer and says of what kind it is and what to do.
+//!
+//! `error` and the status decide; AADSTS codes are a hint, because Microsoft may change them
+//! (learn.microsoft.com/entra/identity-platform/reference-error-codes). `error_description` is
+//! never passed on: it is long, and could hold what was sent.
+
+use contract::{ErrorKind, TypedError};
+use hyper::{HeaderMap, StatusCode, http::header::RETRY_AFTER};
+use serde::Deserialize;
+
+use crate::{failure::failure, https::Answer};
+
+/// Longest claims challenge that is passed on.
+const MAX_CLAIMS_BYTES: usize = 4 * 1024;
+/// After "the application is looping" Entra wants quiet, and does not say how long.
+const LOOP_PAUSE_SECONDS: u64 = 300;
+
+#[derive(Default, Deserialize)]
+struct ErrorAnswer {
+    error: Option<String>,
+    #[serde(default)]
+    error_codes: Vec<u64>,
+    correlation_id: Option<String>,
+    trace_id: Option<String>,
+    claims: Option<String>,
+}
+
+/// What a non-200 answer means.
+pub fn read(answer: &Answer) -> TypedError {
+    let body: ErrorAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let error = body.error.as_deref().filter(|error| is_word(error)).unwrap_or_default();
+    let kind = kind(answer.status, error, &body.error_codes, body.claims.is_some());
+    let mut refused = failure(kind, text(answer.status, error, &body.error_codes, kind));
+    refused.retry_after = retry_after(&answer.headers)
+        .or_else(|| body.error_codes.contains(&50196).then_some(LOOP_PAUSE_SECONDS));
+    if kind == ErrorKind::ClaimsChallenge {
+        refused.claims = body.claims.filter(|claims| is_challenge(claims));
+    }
+    refused.correlation_id =
+        body.correlation_id.filter(|id| is_id(id)).or_else(|| correlation_id(&answer.headers));
+    refused.trace_id = body.trace_id.filter(|id| is_id(id));
+    refused
+}
+
+/// The echo of `client-request-id`.
+pub fn correlation_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("client-request-id")?.to_str().ok()?;
+    is_id(value).then(|| value.to_owned())
+}
+
+fn kind(status: StatusCode, error: &str, codes: &[u64], claims: bool) -> ErrorKind {
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return ErrorKind::Throttled;
+    }
+    if let Some(kind) = codes.iter().find_map(|code| kind_of_code(*code)) {
+        return kind;
+    }
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        return ErrorKind::Transient;
+    }
+    match error {
+        "temporarily_unavailable" | "server_error" => ErrorKind::Transient,
+        "interaction_required" => ErrorKind::ClaimsChallenge,
+        "invalid_grant" if claims => ErrorKind::ClaimsChallenge,
+        "invalid_client" => ErrorKind::Credential,
+        // Another status than Entra's own refusals (a proxy's page, a redirect): not its verdict.
+        "" => ErrorKind::Transient,
+        _ => ErrorKind::Config,
+    }
+}
+
+fn kind_of_code(code: u64) -> Option<ErrorKind> {
+    Some(match code {
+        50033 | 50087 | 90006 | 90012 | 90024 | 90033 | 90090 => ErrorKind::Transient,
+        90055 | 50196 => ErrorKind::Throttled,
+        50072
+        | 50074
+        | 50076
+        | 50078
+        | 50079
+        | 50097
+        | 50131
+        | 50158
+        | 53000..=53004
+        | 530_032
+        | 65001
+        | 700_020 => ErrorKind::ClaimsChallenge,
+        50057 | 50105 | 70001 | 7_000_112 => ErrorKind::Disabled,
+        700_024 | 700_027 | 1_000_502 | 7_000_214 | 7_000_215 | 7_000_222 | 7_000_274
+        | 7_000_277 => ErrorKind::Credential,
+        50001 | 70011 | 70021 | 90002 | 500_011 | 700_016 | 700_022 | 700_211 | 700_212
+        | 700_213 | 700_229 | 7_000_218 | 9_001_023 => ErrorKind::Config,
+        _ => return None,
+    })
+}
+
+/// Entra's `error`, its codes, and a hint for the person who must act.
+fn text(status: StatusCode, error: &str, codes: &[u64], kind: ErrorKind) -> String {
+    if error.is_empty() {
+        return format!("entra_status_{}: not an answer of the token endpoint", status.as_u16());
+    }
+    let codes: Vec<u64> = codes.iter().copied().take(3).collect();
+    let shown: String = codes.iter().map(|code| format!(" AADSTS{code}")).collect();
+    let hint = codes.iter().find_map(|code| hint(*code)).unwrap_or(match kind {
+        ErrorKind::Transient | ErrorKind::Throttled => "asked again later",
+        ErrorKind::ClaimsChallenge => "Conditional Access does not allow it",
+        ErrorKind::Credential => "check the identity's credential",
+        ErrorKind::Disabled => "the application is disabled or not assigned",
+        ErrorKind::Config | ErrorKind::Denied => "check tenant, client id and scope",
+    });
+    format!("{error}{shown}: {hint}")
+}
+
+fn hint(code: u64) -> Option<&'static str> {
+    Some(match code {
+        7_000_215 => "not the application's secret; use its value, not its id",
+        7_000_222 => "the secret has expired; create a new one",
+        700_024 => {
+            "the federated token is outside its time; is its file renewed, is the clock right?"
+        }
+        70021 | 700_211 | 700_212 | 700_213 => {
+            "no federated credential fits the token's issuer, subject and audience"
+        }
+        700_016 => "no such application in this tenant",
+        90002 => "no such tenant",
+        500_011 | 50001 => "no such resource in this tenant; check the scope",
+        70011 => "not a valid scope",
+        7_000_112 | 70001 => "the application is disabled",
+        50105 => "the application is not assigned to the resource",
+        50196 => "the same request came too often",
+        _ => return None,
+    })
+}
+
+/// `Retry-After` in seconds, from either of its forms (RFC 9110 §10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    value.parse().ok().or_else(|| {
+        let until = httpdate::parse_http_date(value).ok()?;
+        let date = headers.get(hyper::header::DATE).and_then(|date| date.to_str().ok());
+        // From Entra's own clock where it says so: ours may be off.
+        let now = date
+            .and_then(|date| httpdate::parse_http_date(date).ok())
+            .unwrap_or_else(std::time::SystemTime::now);
+        Some(until.duration_since(now).unwrap_or_default().as_secs())
+    })
+}
+
+fn is_word(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+fn is_challenge(text: &str) -> bool {
+    text.len() <= MAX_CLAIMS_BYTES
+        && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::http::HeaderValue;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+        }
+    }
+
+    #[test]
+    fn every_class_of_refusal_has_its_kind() {
+        use ErrorKind::{ClaimsChallenge, Config, Credential, Disabled, Throttled, Transient};
+        let cases = [
+            (429, r#"{"error":"invalid_client","error_codes":[7000215]}"#, Throttled),
+            (400, r#"{"error":"invalid_request","error_codes":[90055]}"#, Throttled),
+            (400, r#"{"error":"invalid_grant","error_codes":[50196]}"#, Throttled),
+            (500, "<html>", Transient),
+            (503, r#"{"error":"temporarily_unavailable"}"#, Transient),
+            (408, "", Transient),
+            (400, r#"{"error":"invalid_request","error_codes":[90033]}"#, Transient),
+            (302, "", Transient),
+            (403, "<html>proxy</html>", Transient),
+            (400, r#"{"error":"interaction_required"}"#, ClaimsChallenge),
+            (400, r#"{"error":"invalid_grant","claims":"{}"}"#, ClaimsChallenge),
+            (400, r#"{"error":"invalid_grant","error_codes":[53003]}"#, ClaimsChallenge),
+            (401, r#"{"error":"invalid_client","error_codes":[7000215]}"#, Credential),
+            (401, r#"{"error":"invalid_client","error_codes":[7000222]}"#, Credential),
+            (401, r#"{"error":"invalid_client","error_codes":[700024]}"#, Credential),
+            (401, r#"{"error":"invalid_client"}"#, Credential),
+            (400, r#"{"error":"unauthorized_client","error_codes":[700016]}"#, Config),
+            (401, r#"{"error":"invalid_client","error_codes":[700213]}"#, Config),
+            (400, r#"{"error":"invalid_request","error_codes":[90002]}"#, Config),
+            (400, r#"{"error":"invalid_scope","error_codes":[70011]}"#, Config),
+            (400, r#"{"error":"invalid_resource","error_codes":[500011]}"#, Config),
+            (400, r#"{"error":"something_new"}"#, Config),
+            (401, r#"{"error":"invalid_client","error_codes":[7000112]}"#, Disabled),
+        ];
+        for (status, body, expected) in cases {
+            assert_eq!(read(&answer(status, body)).kind, expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_text_names_error_code_and_remedy_and_never_the_description() {
+        let refused = read(&answer(
+            401,
+            r#"{"error":"invalid_client","error_codes":[7000215],
+                "error_description":"AADSTS7000215: Invalid client secret 'hunter2'",
+                "correlation_id":"0a-1","trace_id":"bad id"}"#,
+        ));
+        assert_eq!(
+            refused.error,
+            "invalid_client AADSTS7000215: not the application's secret; use its value, not its id"
+        );
+        assert_eq!(refused.correlation_id.as_deref(), Some("0a-1"));
+        assert_eq!(refused.trace_id, None);
+        let odd = read(&answer(400, r#"{"error":"Bearer eyJ0"}"#));
+        assert_eq!(odd.error, "entra_status_400: not an answer of the token endpoint");
+    }
+
+    #[test]
+    fn claims_are_passed_on_only_with_a_challenge_and_only_as_small_json() {
+        let claims = |body: &str| read(&answer(400, body)).claims;
+        let asked = r#"{"error":"interaction_required","claims":"{\"access_token\":{}}"}"#;
+        assert_eq!(claims(asked).as_deref(), Some(r#"{"access_token":{}}"#));
+        assert_eq!(claims(r#"{"error":"interaction_required","claims":"x"}"#), None);
+        assert_eq!(claims(r#"{"error":"invalid_client","claims":"{}"}"#), None);
+        let long = format!(r#"{{\"a\":\"{}\"}}"#, "x".repeat(4_096));
+        assert_eq!(
+            claims(&format!(r#"{{"error":"interaction_required","claims":"{long}"}}"#)),
+            None
+        );
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let told = |value: &'static str, date: Option<&'static str>| {
+            let mut answer = answer(429, "{}");
+            answer.headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            if let Some(date) = date {
+                answer.headers.insert(hyper::header::DATE, HeaderValue::from_static(date));
+            }
+            read(&answer).retry_after
+        };
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(told("120", None), Some(120));
+        assert_eq!(told("Sun, 06 Nov 1994 08:50:37 GMT", date), Some(60));
+        assert_eq!(told("Sun, 06 Nov 1994 08:40:37 GMT", date), Some(0));
+        assert_eq!(told("soon", None), None);
+        assert_eq!(told("-1", None), None);
+        let looping = read(&answer(400, r#"{"error":"invalid_grant","error_codes":[50196]}"#));
+        assert_eq!(looping.retry_after, Some(300));
+    }
+}

@@ -1,0 +1,256 @@
+//! The v2.0 token endpoint with the client credentials grant
+//! (learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow).
+//!
+//! Makes the request, and takes from the answer only what is sound: a Bearer token that can stand
+//! in a header, with a sane end.
+
+use std::time::Duration;
+
+use contract::{ErrorKind, Secret, TypedError};
+use hyper::http::{Method, Request, header};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::refusal;
+use crate::{
+    config::Application,
+    failure::failure,
+    https::{Transport, TransportFailure, login_uri},
+};
+
+/// Largest answer that is read.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Largest token that is taken: what the filter takes, too.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// Longest life that is believed. Entra's longest is 28 h
+/// (learn.microsoft.com/entra/identity/conditional-access/concept-continuous-access-evaluation);
+/// the hour more is for rounding.
+const MAX_LIFE_SECONDS: u64 = 29 * 3_600;
+/// RFC 7523 §2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// How an application proves that it is itself.
+#[derive(Debug, Clone, Copy)]
+pub enum Proof<'a> {
+    /// A client secret.
+    Secret(&'a Secret),
+    /// A signed assertion, for federation the service account's token.
+    Assertion(&'a Secret),
+}
+
+/// A token as Entra gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acquired {
+    /// The token.
+    pub access_token: Secret,
+    /// Its life from the moment of the request.
+    pub life: Duration,
+    /// When Entra would like to be asked again.
+    pub refresh_in: Option<Duration>,
+    /// Names this acquisition in Entra's sign-in log.
+    pub correlation_id: String,
+}
+
+/// Asks for a token of the application itself.
+pub async fn client_credentials(
+    transport: &dyn Transport,
+    application: &Application,
+    scope: &str,
+    proof: Proof<'_>,
+) -> Result<Acquired, TypedError> {
+    let correlation_id = Uuid::new_v4().to_string();
+    let request = request(application, scope, proof, &correlation_id).map_err(|_malformed| {
+        failure(ErrorKind::Config, "malformed_request: the identity makes no valid request")
+    })?;
+    let outcome = match transport.send(request, MAX_ANSWER_BYTES).await {
+        Ok(answer) if answer.status == hyper::StatusCode::OK => {
+            accept(&answer.body).map(|(access_token, life, refresh_in)| Acquired {
+                access_token,
+                life,
+                refresh_in,
+                correlation_id: refusal::correlation_id(&answer.headers)
+                    .unwrap_or_else(|| correlation_id.clone()),
+            })
+        }
+        Ok(answer) => Err(refusal::read(&answer)),
+        Err(failed) => Err(unreachable_entra(&failed)),
+    };
+    outcome.map_err(|mut refused| {
+        refused.correlation_id.get_or_insert(correlation_id);
+        refused
+    })
+}
+
+fn request(
+    application: &Application,
+    scope: &str,
+    proof: Proof<'_>,
+    correlation_id: &str,
+) -> Result<Request<Secret>, hyper::http::Error> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("client_id", &application.client_id)
+        .append_pair("scope", scope)
+        .append_pair("grant_type", "client_credentials");
+    match proof {
+        Proof::Secret(secret) => form.append_pair("client_secret", secret.expose()),
+        Proof::Assertion(assertion) => form
+            .append_pair("client_assertion_type", JWT_BEARER)
+            .append_pair("client_assertion", assertion.expose()),
+    };
+    let path = format!("/{}/oauth2/v2.0/token", application.tenant);
+    Request::builder()
+        .method(Method::POST)
+        .uri(login_uri(application.cloud.login_host(), &path)?)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(header::ACCEPT, "application/json")
+        .header("client-request-id", correlation_id)
+        .header("return-client-request-id", "true")
+        .header("x-client-sku", "entra-sidecar")
+        .header("x-client-ver", env!("CARGO_PKG_VERSION"))
+        // Says that Retry-After is honoured, so that Entra sends it.
+        .header("x-ms-lib-capability", "retry-after, h429")
+        .body(Secret::new(form.finish()))
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: Option<Secret>,
+    token_type: Option<String>,
+    expires_in: Option<Value>,
+    refresh_in: Option<Value>,
+}
+
+type Accepted = (Secret, Duration, Option<Duration>);
+
+/// Takes a 200's body, or says what is unsound about it; never with a piece of it.
+fn accept(body: &[u8]) -> Result<Accepted, TypedError> {
+    let unsound = |what: &str| {
+        failure(ErrorKind::Transient, format!("unsound_answer: Entra's answer has {what}"))
+    };
+    let answer: TokenAnswer =
+        serde_json::from_slice(body).map_err(|_malformed| unsound("no readable JSON"))?;
+    let token = answer
+        .access_token
+        .filter(|token| is_bearer_token(token.expose()))
+        .ok_or_else(|| unsound("no usable access_token"))?;
+    if !answer.token_type.is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
+        return Err(unsound("a token_type other than Bearer"));
+    }
+    let life = answer
+        .expires_in
+        .as_ref()
+        .and_then(seconds)
+        .filter(|seconds| (1..=MAX_LIFE_SECONDS).contains(seconds))
+        .ok_or_else(|| unsound("no sane expires_in"))?;
+    // Advice only: what cannot be read is no advice.
+    let refresh_in = answer.refresh_in.as_ref().and_then(seconds).map(Duration::from_secs);
+    Ok((token, Duration::from_secs(life), refresh_in))
+}
+
+/// Whole seconds, which Entra's endpoints give as numbers and as strings.
+fn seconds(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// RFC 6750 §2.1 `b64token`: what can stand behind `Bearer ` without breaking the header.
+fn is_bearer_token(token: &str) -> bool {
+    !token.is_empty()
+        && token.len() <= MAX_TOKEN_BYTES
+        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
+}
+
+fn unreachable_entra(failed: &TransportFailure) -> TypedError {
+    failure(ErrorKind::Transient, format!("entra_unreachable: {failed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::cloud::Cloud;
+
+    use super::*;
+
+    /// Life and advice, in seconds.
+    type Sound = Option<(u64, Option<u64>)>;
+
+    fn sound(life: u64, refresh_in: Option<u64>) -> Sound {
+        Some((life, refresh_in))
+    }
+
+    #[test]
+    fn only_sound_answers_are_taken() {
+        let long = "x".repeat(16 * 1024 + 1);
+        let cases: Vec<(String, Sound)> = vec![
+            (r#"{"access_token":"a.b-c_","token_type":"Bearer","expires_in":3599}"#.into(), sound(3_599, None)),
+            (r#"{"access_token":"a","token_type":"bearer","expires_in":"3599","refresh_in":"1800","x":1}"#.into(), sound(3_599, Some(1_800))),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":1,"refresh_in":"soon"}"#.into(), sound(1, None)),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":104400}"#.into(), sound(104_400, None)),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":104401}"#.into(), None),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":0}"#.into(), None),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":-1}"#.into(), None),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":1e12}"#.into(), None),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":null}"#.into(), None),
+            (r#"{"access_token":"a","token_type":"Bearer","expires_in":" 5"}"#.into(), None),
+            (r#"{"access_token":"a","token_type":"Bearer"}"#.into(), None),
+            (r#"{"access_token":"a","token_type":"pop","expires_in":5}"#.into(), None),
+            (r#"{"access_token":"a","expires_in":5}"#.into(), None),
+            (r#"{"token_type":"Bearer","expires_in":5}"#.into(), None),
+            (r#"{"access_token":"","token_type":"Bearer","expires_in":5}"#.into(), None),
+            (r#"{"access_token":"a\r\nx: y","token_type":"Bearer","expires_in":5}"#.into(), None),
+            (r#"{"access_token":"a b","token_type":"Bearer","expires_in":5}"#.into(), None),
+            (r#"{"access_token":7,"token_type":"Bearer","expires_in":5}"#.into(), None),
+            (format!(r#"{{"access_token":"{long}","token_type":"Bearer","expires_in":5}}"#), None),
+            (r#"{"access_token":"a","access_token":"b","token_type":"Bearer","expires_in":5}"#.into(), None),
+            ("<html></html>".into(), None),
+            ("{}".into(), None),
+            ("[]".into(), None),
+            (String::new(), None),
+        ];
+        for (body, expected) in cases {
+            let found = accept(body.as_bytes());
+            let seen = found
+                .as_ref()
+                .ok()
+                .map(|(_, life, refresh)| (life.as_secs(), refresh.map(|r| r.as_secs())));
+            assert_eq!(seen, expected, "{body}");
+            if let Err(refused) = found {
+                assert_eq!(refused.kind, ErrorKind::Transient);
+                assert!(refused.error.starts_with("unsound_answer"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_request_is_what_the_endpoint_wants() {
+        let application = Application {
+            cloud: Cloud::UsGovernment,
+            tenant: "t".to_owned(),
+            client_id: "c".to_owned(),
+        };
+        let secret = Secret::new("s+/=& ~");
+        let scope = "https://graph.microsoft.us/.default";
+        let sent = request(&application, scope, Proof::Secret(&secret), "id-1").unwrap();
+        assert_eq!(sent.uri(), "https://login.microsoftonline.us/t/oauth2/v2.0/token");
+        assert_eq!(sent.method(), Method::POST);
+        assert_eq!(sent.headers()["client-request-id"], "id-1");
+        assert_eq!(sent.headers()["return-client-request-id"], "true");
+        assert_eq!(sent.headers()["x-ms-lib-capability"], "retry-after, h429");
+        assert_eq!(
+            sent.body().expose(),
+            "client_id=c&scope=https%3A%2F%2Fgraph.microsoft.us%2F.default\
+             &grant_type=client_credentials&client_secret=s%2B%2F%3D%26+%7E"
+        );
+        let sent =
+            request(&application, "a", Proof::Assertion(&Secret::new("j.w.t")), "i").unwrap();
+        assert_eq!(
+            sent.body().expose(),
+            "client_id=c&scope=a&grant_type=client_credentials\
+             &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
+             &client_assertion=j.w.t"
+        );
+    }
+}

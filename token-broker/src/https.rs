@@ -1,0 +1,174 @@
+//! The only way out: HTTPS requests to the known clouds' login hosts.
+//!
+//! TLS is always verified, against Mozilla's roots (built in, so that the image needs no files)
+//! and those of `ca_file`. Redirects are not followed, answers are bounded in bytes and time. It
+//! must not know what is asked for; `entra` makes the requests and reads the answers.
+
+use std::{future::Future, path::Path, pin::Pin, time::Duration};
+
+use contract::Secret;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    HeaderMap, StatusCode,
+    body::Bytes,
+    http::{Request, Uri},
+};
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+pub mod address;
+pub mod proxy;
+mod roots;
+mod route;
+
+use proxy::Proxy;
+use route::Route;
+
+/// A future that can be kept in a trait object.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// For one request, from looking up the name to the last byte of the answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the connection alone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests are hours apart: a connection is worth keeping only for what follows at once.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests under way at one time; more wait.
+const MAX_REQUESTS: usize = 16;
+
+/// Sends requests; tests put a scripted Entra in its place.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends `request` and reads the whole answer, at most `limit` bytes of it.
+    fn send(
+        &self,
+        request: Request<Secret>,
+        limit: usize,
+    ) -> Boxed<'_, Result<Answer, TransportFailure>>;
+}
+
+/// An answer of any status.
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// The body, which may hold a token.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportFailure {
+    /// Nothing within [`REQUEST_TIMEOUT`].
+    Timeout,
+    /// Name, address, proxy, TLS or connection; with what the library says of it.
+    Connection(String),
+    /// The connection broke during the exchange.
+    Broken,
+    /// More bytes than asked for.
+    TooLarge,
+}
+
+impl std::fmt::Display for TransportFailure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timeout => formatter.write_str("no answer within 10 s"),
+            Self::Connection(reason) => write!(formatter, "no connection: {reason}"),
+            Self::Broken => formatter.write_str("the connection broke"),
+            Self::TooLarge => formatter.write_str("the answer is too large"),
+        }
+    }
+}
+
+/// The real transport.
+pub struct Https {
+    client: Client<HttpsConnector<Route>, Full<Bytes>>,
+    turns: Semaphore,
+}
+
+impl std::fmt::Debug for Https {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Https").finish_non_exhaustive()
+    }
+}
+
+impl Https {
+    /// A transport that trusts the built-in roots and those in `ca_file`, and goes by `proxy`.
+    pub fn new(ca_file: Option<&Path>, proxy: Proxy) -> Result<Self, roots::RootsError> {
+        let tls = roots::client_config(ca_file)?;
+        let mut connector = HttpsConnector::from((Route::new(proxy, CONNECT_TIMEOUT), tls));
+        connector.enforce_https();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(2)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self { client, turns: Semaphore::new(MAX_REQUESTS) })
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Secret>,
+        limit: usize,
+    ) -> Result<Answer, TransportFailure> {
+        // Fails only when closed, which nobody does.
+        let _turn = self.turns.acquire().await;
+        let request = request.map(|body| Full::new(Bytes::from(body.expose().to_owned())));
+        let response = self.client.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                TransportFailure::Connection(reasons(&error))
+            } else {
+                TransportFailure::Broken
+            }
+        })?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, limit).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                TransportFailure::TooLarge
+            } else {
+                TransportFailure::Broken
+            }
+        })?;
+        let body = Zeroizing::new(body.to_bytes().to_vec());
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+}
+
+impl Transport for Https {
+    fn send(
+        &self,
+        request: Request<Secret>,
+        limit: usize,
+    ) -> Boxed<'_, Result<Answer, TransportFailure>> {
+        Box::pin(async move {
+            tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(request, limit))
+                .await
+                .unwrap_or(Err(TransportFailure::Timeout))
+        })
+    }
+}
+
+/// The innermost reason tells the most: the certificate error, the refused address.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    crate::failure::sanitised(&innermost.to_string())
+}
+
+/// The request line's target on a login host: hosts come from [`policy::cloud`] alone.
+pub fn login_uri(host: &'static str, path: &str) -> Result<Uri, hyper::http::Error> {
+    Uri::builder().scheme("https").authority(host).path_and_query(path).build()
+}

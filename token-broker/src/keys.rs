@@ -1,0 +1,210 @@
+//! The signing keys of the configured authorities: fetched, kept, and shown to the filter.
+//!
+//! Each authority has one task that fetches (`keys::upkeep`): hourly, soon again after a failure,
+//! and at once when the filter met an unknown key, within the limit that Microsoft asks for. An
+//! answer that is not sound changes nothing: the last known good keys stay, for 24 h. The keys go
+//! to the filter, which judges each against each token.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use contract::{
+    ErrorKind, Jwk, KeySet, KeySetState, KeySets, KeysRefresh, TypedError,
+    route::{KEY_LIFETIME_SECONDS, REFRESH_INTERVAL_SECONDS},
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+mod upkeep;
+
+use crate::{
+    config::Authority,
+    failure::{failure, retry_in, sanitised},
+    https::Transport,
+    metrics::Metrics,
+    time::Clock,
+};
+
+/// How long a request for a refresh waits: two requests to Entra can take so long.
+const WAIT: Duration = Duration::from_secs(21);
+
+/// The keys of all configured authorities.
+pub struct Keys {
+    authorities: Vec<Arc<Slot>>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    /// Ends with the owner.
+    _upkeep: JoinSet<()>,
+}
+
+/// The place of one authority's keys.
+struct Slot {
+    authority: Authority,
+    issuer: String,
+    kept: Mutex<Kept>,
+    /// Counts the fetches that have ended.
+    ended: watch::Sender<u64>,
+    wanted: Notify,
+}
+
+#[derive(Default)]
+struct Kept {
+    keys: Vec<Jwk>,
+    /// When the keys came, by both clocks.
+    fetched: Option<(Instant, u64)>,
+    failed: bool,
+    fetching: bool,
+    /// The last fetch that was started on request.
+    requested: Option<Instant>,
+}
+
+impl Slot {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing panics while it holds the lock; the data is whole either way.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Seconds since the last good fetch, by the clock that says more; none when there was none,
+    /// or it is too long ago.
+    fn age(&self, now: Instant, unix_now: u64) -> Option<u64> {
+        let (at, at_unix) = self.fetched?;
+        let by_timer = now.saturating_duration_since(at).as_secs();
+        let age = by_timer.max(unix_now.saturating_sub(at_unix));
+        (age <= KEY_LIFETIME_SECONDS).then_some(age)
+    }
+}
+
+impl Keys {
+    /// Starts to fetch at once.
+    pub fn start(
+        authorities: Vec<Authority>,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut upkeep = JoinSet::new();
+        let authorities: Vec<Arc<Slot>> = authorities
+            .into_iter()
+            .map(|authority| {
+                Arc::new(Slot {
+                    issuer: authority.issuer(),
+                    authority,
+                    kept: Mutex::new(Kept { fetching: true, ..Kept::default() }),
+                    ended: watch::Sender::new(0),
+                    wanted: Notify::new(),
+                })
+            })
+            .collect();
+        for slot in &authorities {
+            upkeep.spawn(upkeep::keep(
+                Arc::clone(slot),
+                Arc::clone(&transport),
+                Arc::clone(&clock),
+                Arc::clone(&metrics),
+            ));
+        }
+        Self { authorities, clock, metrics, _upkeep: upkeep }
+    }
+
+    /// Everything that is known now.
+    pub fn sets(&self) -> KeySets {
+        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+        let key_sets = self
+            .authorities
+            .iter()
+            .map(|slot| {
+                let kept = slot.kept();
+                let alive = kept.age(now, unix_now).is_some();
+                KeySet {
+                    issuer: slot.issuer.clone(),
+                    fetched_at: kept.fetched.map_or(0, |(_, at_unix)| at_unix),
+                    state: match (alive, kept.failed) {
+                        (false, _) => KeySetState::None,
+                        (true, true) => KeySetState::Stale,
+                        (true, false) => KeySetState::Fresh,
+                    },
+                    keys: if alive { kept.keys.clone() } else { Vec::new() },
+                }
+            })
+            .collect();
+        KeySets { key_sets }
+    }
+
+    /// Fetches the keys of an authority anew, once for all who ask at the same time, and at most
+    /// once per [`REFRESH_INTERVAL_SECONDS`].
+    pub async fn refresh(&self, request: &KeysRefresh) -> Result<KeySets, TypedError> {
+        let Some(slot) = self.authorities.iter().find(|slot| slot.issuer == request.issuer) else {
+            self.metrics.keys_refresh_requested("unknown_authority");
+            return Err(failure(
+                ErrorKind::Config,
+                "unknown_authority: the broker's configuration does not list this authority",
+            ));
+        };
+        let mut ended = slot.ended.subscribe();
+        if let Err(rest) = slot.want(Instant::now()) {
+            self.metrics.keys_refresh_requested("throttled");
+            let refused = failure(
+                ErrorKind::Throttled,
+                "refreshed_lately: this authority's keys were fetched on request a short time ago",
+            );
+            return Err(retry_in(refused, rest));
+        }
+        self.metrics.keys_refresh_requested("fetched");
+        tracing::info!(
+            authority = slot.issuer,
+            kid = sanitised(&request.kid),
+            "unknown key: keys fetched anew"
+        );
+        // Ended or not: the answer is what is known, and its state tells.
+        let _late = timeout(WAIT, ended.changed()).await;
+        Ok(self.sets())
+    }
+
+    /// Whether every authority has keys.
+    pub fn are_there(&self) -> bool {
+        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+        self.authorities.iter().all(|slot| slot.kept().age(now, unix_now).is_some())
+    }
+
+    /// Per authority its issuer, the age of its keys in seconds, and their number.
+    pub fn ages(&self) -> Vec<(String, Option<u64>, usize)> {
+        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+        self.authorities
+            .iter()
+            .map(|slot| {
+                let kept = slot.kept();
+                let age = kept.age(now, unix_now);
+                (slot.issuer.clone(), age, age.map_or(0, |_alive| kept.keys.len()))
+            })
+            .collect()
+    }
+}
+
+impl Slot {
+    /// Sees to it that a fetch is under way; or says how long none may be started on request.
+    fn want(&self, now: Instant) -> Result<(), Duration> {
+        let mut kept = self.kept();
+        // One that is under way serves all who ask, and is not theirs to account for.
+        if kept.fetching {
+            return Ok(());
+        }
+        if let Some(last) = kept.requested {
+            let passed = now.saturating_duration_since(last);
+            let rest = Duration::from_secs(REFRESH_INTERVAL_SECONDS).saturating_sub(passed);
+            if !rest.is_zero() {
+                return Err(rest);
+            }
+        }
+        kept.requested = Some(now);
+        kept.fetching = true;
+        self.wanted.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! What the broker counts: every metric's name, help and labels are in this file.
+//!
+//! Labels come from the configuration or from closed lists, never from a request, so the number
+//! of series is bounded. No label and no value is secret.
+
+use contract::ErrorKind;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Tokens asked of Entra: which identity, how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByIdentity {
+    identity: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfIdentity {
+    identity: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByAuthority {
+    authority: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAuthority {
+    authority: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoute {
+    listener: &'static str,
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfListener {
+    listener: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+/// Stands for an identity or authority that is not configured.
+const UNKNOWN: &str = "unknown";
+
+/// All counters and gauges, and the registry that shows them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    acquisitions: Family<ByIdentity, Counter>,
+    token_requests: Family<ByIdentity, Counter>,
+    token_life: Family<OfIdentity, Gauge>,
+    key_fetches: Family<ByAuthority, Counter>,
+    key_set_age: Family<OfAuthority, Gauge>,
+    key_set_keys: Family<OfAuthority, Gauge>,
+    key_refreshes: Family<ByOutcome, Counter>,
+    refused_peers: Counter,
+    requests: Family<ByRoute, Counter>,
+    connections: Family<OfListener, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("entra_broker");
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build", "Version of the broker, always 1", build);
+        let metrics = Self {
+            acquisitions: Family::default(),
+            token_requests: Family::default(),
+            token_life: Family::default(),
+            key_fetches: Family::default(),
+            key_set_age: Family::default(),
+            key_set_keys: Family::default(),
+            key_refreshes: Family::default(),
+            refused_peers: Counter::default(),
+            requests: Family::default(),
+            connections: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "token_acquisitions",
+            "Tokens asked of Entra, by identity and outcome (issued, or the kind of refusal)",
+            metrics.acquisitions.clone(),
+        );
+        registry.register(
+            "token_requests",
+            "Tokens asked of the broker, by identity and outcome (cached, waited, or the kind of refusal)",
+            metrics.token_requests.clone(),
+        );
+        registry.register(
+            "token_life_seconds",
+            "Seconds until the first of an identity's tokens ends; 0 where one is missing",
+            metrics.token_life.clone(),
+        );
+        registry.register(
+            "key_fetches",
+            "Key sets asked of Entra, by authority and outcome (fetched, or what was wrong)",
+            metrics.key_fetches.clone(),
+        );
+        registry.register(
+            "key_set_age_seconds",
+            "Seconds since the last good fetch of an authority's keys; -1 without keys",
+            metrics.key_set_age.clone(),
+        );
+        registry.register(
+            "key_set_keys",
+            "Keys held of an authority",
+            metrics.key_set_keys.clone(),
+        );
+        registry.register(
+            "key_refresh_requests",
+            "Refreshes asked of the broker, by outcome (fetched, throttled, unknown_authority)",
+            metrics.key_refreshes.clone(),
+        );
+        registry.register(
+            "refused_peers",
+            "Connections to the api socket that were refused for their user id",
+            metrics.refused_peers.clone(),
+        );
+        registry.register(
+            "requests",
+            "Requests by listener, route and status",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open connections by listener",
+            metrics.connections.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// Entra answered (or failed to) when asked for a token.
+    pub fn token_acquired(&self, identity: &str, refused: Option<ErrorKind>) {
+        let outcome = refused.map_or("issued", kind_label);
+        self.acquisitions
+            .get_or_create(&ByIdentity { identity: identity.to_owned(), outcome })
+            .inc();
+    }
+
+    /// A token request of a configured identity (or of none) was answered.
+    pub fn token_requested(&self, identity: Option<&str>, outcome: &'static str) {
+        let identity = identity.unwrap_or(UNKNOWN).to_owned();
+        self.token_requests.get_or_create(&ByIdentity { identity, outcome }).inc();
+    }
+
+    /// The least life among an identity's tokens, in seconds.
+    pub fn token_life(&self, identity: &str, seconds: u64) {
+        self.token_life
+            .get_or_create(&OfIdentity { identity: identity.to_owned() })
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+
+    /// A fetch of keys ended.
+    pub fn keys_fetched(&self, authority: &str, outcome: &'static str) {
+        self.key_fetches
+            .get_or_create(&ByAuthority { authority: authority.to_owned(), outcome })
+            .inc();
+    }
+
+    /// The age in seconds and the number of an authority's keys.
+    pub fn key_set(&self, authority: &str, age: Option<u64>, keys: usize) {
+        let label = OfAuthority { authority: authority.to_owned() };
+        let age = age.map_or(-1, |age| i64::try_from(age).unwrap_or(i64::MAX));
+        self.key_set_age.get_or_create(&label).set(age);
+        self.key_set_keys.get_or_create(&label).set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+
+    /// A refresh of keys was asked for.
+    pub fn keys_refresh_requested(&self, outcome: &'static str) {
+        self.key_refreshes.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// A connection was refused for its user id; how many so far.
+    pub fn peer_refused(&self) -> u64 {
+        self.refused_peers.inc().saturating_add(1)
+    }
+
+    /// A request was answered.
+    pub fn request_answered(&self, listener: &'static str, route: &'static str, status: u16) {
+        self.requests.get_or_create(&ByRoute { listener, route, status }).inc();
+    }
+
+    /// A connection was opened; it counts until the guard is dropped.
+    pub fn connection(&self, listener: &'static str) -> Connection {
+        let gauge = self.connections.get_or_create(&OfListener { listener }).clone();
+        gauge.inc();
+        Connection(gauge)
+    }
+
+    /// All of it in the text format of Prometheus (OpenMetrics 1.0).
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_full) => String::new(),
+        }
+    }
+}
+
+/// Counts one open connection.
+#[derive(Debug)]
+pub struct Connection(Gauge);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The word for a kind in labels: as on the wire.
+pub fn kind_label(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Transient => "transient",
+        ErrorKind::Throttled => "throttled",
+        ErrorKind::ClaimsChallenge => "claims_challenge",
+        ErrorKind::Credential => "credential",
+        ErrorKind::Config => "config",
+        ErrorKind::Disabled => "disabled",
+        ErrorKind::Denied => "denied",
+    }
+}

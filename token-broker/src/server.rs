@@ -1,0 +1,104 @@
+//! The listeners: `api` hands out tokens and keys, `admin` shows how the broker is.
+//!
+//! Each has its own router and its own trust. This part binds, serves and stops; what is answered
+//! is in `api` and `admin`, who may connect in `listener`.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+pub mod admin;
+pub mod answer;
+pub mod api;
+mod connection;
+pub mod listener;
+
+use connection::Limits;
+use listener::{BindError, Bound};
+
+use crate::{config::Listen, keys::Keys, metrics::Metrics, tokens::Tokens};
+
+/// What the answers are made of.
+pub struct State {
+    /// The tokens.
+    pub tokens: Tokens,
+    /// The keys.
+    pub keys: Keys,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How long open requests may take to end after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The api listener's peers are Envoy's workers.
+const API: Limits = Limits {
+    connections: 512,
+    // Envoy keeps idle connections; closing them under it would fail a call now and then.
+    header_timeout: Duration::from_secs(600),
+};
+const ADMIN: Limits = Limits { connections: 64, header_timeout: Duration::from_secs(10) };
+
+/// Both listeners, bound.
+pub struct Listeners {
+    api: Bound,
+    admin: Bound,
+}
+
+impl Listeners {
+    /// Binds both.
+    pub async fn bind(listen: &Listen) -> Result<Self, BindError> {
+        let admin = Bound::admin(listen.admin).await?;
+        let api = Bound::api(&listen.api).await?;
+        Ok(Self { api, admin })
+    }
+
+    /// The address of `admin`, with the port that was given where 0 was asked for.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.tcp_address()
+    }
+
+    /// The address of `api` where it is TCP.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api.tcp_address()
+    }
+
+    /// Serves until `stop` is done, then lets open requests end.
+    pub async fn serve(self, state: Arc<State>, stop: impl Future<Output = ()>) {
+        let (stopping, stopped) = watch::channel(false);
+        let mut serving = JoinSet::new();
+        let both = [
+            (self.api, api::router(Arc::clone(&state)), API),
+            (self.admin, admin::router(Arc::clone(&state)), ADMIN),
+        ];
+        for (bound, router, limits) in both {
+            let metrics = Arc::clone(&state.metrics);
+            serving.spawn(serve_one(bound, router, limits, metrics, stopped.clone()));
+        }
+        stop.await;
+        tracing::info!("stopping: open requests may end");
+        stopping.send_replace(true);
+        while serving.join_next().await.is_some() {}
+    }
+}
+
+async fn serve_one(
+    bound: Bound,
+    router: Router,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let connections = GracefulShutdown::new();
+    tokio::select! {
+        () = connection::accept(&bound, &router, limits, &metrics, &connections) => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    // The socket goes first: nobody new can come.
+    drop(bound);
+    if timeout(DRAIN, connections.shutdown()).await.is_err() {
+        tracing::warn!("stopped with requests still open");
+    }
+}

@@ -1,0 +1,165 @@
+//! The admin listener: health, readiness, metrics and a status page. Nothing in it is secret, so
+//! it may listen on the pod's address.
+
+use std::{fmt::Write, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State as Shared},
+    http::StatusCode,
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::get,
+};
+use contract::{ErrorKind, KeySetState};
+use serde::Serialize;
+
+use super::{
+    State,
+    answer::{Refusal, json, with_type},
+};
+use crate::tokens::IdentityState;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The routes.
+pub fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || with_type(StatusCode::OK, "text/plain", "ok\n")))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/", get(status))
+        .method_not_allowed_fallback(async || Refusal::Method)
+        .fallback(async || Refusal::UnknownPath)
+        .layer(from_fn_with_state(Arc::clone(&state), count))
+        .with_state(state)
+}
+
+/// What `/readyz` says.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    /// Authorities without keys.
+    authorities_without_keys: Vec<String>,
+    /// Identities whose last acquisition failed so that a person must act.
+    identities_refused: Vec<RefusedIdentity>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusedIdentity {
+    identity: String,
+    kind: ErrorKind,
+    error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    /// Since the start there was no token: this keeps the broker from being ready.
+    never_held: bool,
+}
+
+/// Ready when every authority has keys and no identity is refused for good from the start.
+///
+/// An identity that fails later is named but does not take the pod out of service: the tokens it
+/// holds are still good, and inbound traffic does not need them.
+fn readiness(state: &State) -> Readiness {
+    let without_keys: Vec<String> = state
+        .keys
+        .ages()
+        .into_iter()
+        .filter_map(|(issuer, age, _)| age.is_none().then_some(issuer))
+        .collect();
+    let refused: Vec<RefusedIdentity> =
+        state.tokens.states().into_iter().filter_map(refused_identity).collect();
+    Readiness {
+        ready: without_keys.is_empty() && refused.iter().all(|identity| !identity.never_held),
+        authorities_without_keys: without_keys,
+        identities_refused: refused,
+    }
+}
+
+fn refused_identity(state: IdentityState) -> Option<RefusedIdentity> {
+    let refused = state.refused?;
+    match refused.kind {
+        ErrorKind::Transient | ErrorKind::Throttled => None,
+        ErrorKind::ClaimsChallenge
+        | ErrorKind::Credential
+        | ErrorKind::Config
+        | ErrorKind::Disabled
+        | ErrorKind::Denied => Some(RefusedIdentity {
+            identity: state.identity,
+            kind: refused.kind,
+            error: refused.error,
+            correlation_id: refused.correlation_id,
+            trace_id: refused.trace_id,
+            never_held: state.never_held,
+        }),
+    }
+}
+
+async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
+    let readiness = readiness(&state);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &readiness)
+}
+
+async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
+    for (issuer, age, keys) in state.keys.ages() {
+        state.metrics.key_set(&issuer, age, keys);
+    }
+    for identity in state.tokens.states() {
+        state.metrics.token_life(&identity.identity, identity.life.as_secs());
+    }
+    with_type(StatusCode::OK, OPENMETRICS, state.metrics.text())
+}
+
+/// Plain text for a person at a terminal.
+async fn status(Shared(state): Shared<Arc<State>>) -> Response {
+    with_type(StatusCode::OK, "text/plain; charset=utf-8", status_text(&state))
+}
+
+fn status_text(state: &State) -> String {
+    let readiness = readiness(state);
+    let mut page = format!(
+        "entra token broker {}\n{}\n\nkeys\n",
+        env!("CARGO_PKG_VERSION"),
+        if readiness.ready { "ready" } else { "not ready" },
+    );
+    // Writing to a String does not fail.
+    for set in state.keys.sets().key_sets {
+        let word = match set.state {
+            KeySetState::Fresh => "fresh",
+            KeySetState::Stale => "stale",
+            KeySetState::None => "none",
+        };
+        let _written = writeln!(page, "  {} {word}, {} keys", set.issuer, set.keys.len());
+    }
+    page.push_str("\nidentities\n");
+    for identity in state.tokens.states() {
+        let _written = writeln!(
+            page,
+            "  {}: {} of {} tokens held, {} s left",
+            identity.identity,
+            identity.held,
+            identity.scopes,
+            identity.life.as_secs()
+        );
+        if let Some(refused) = identity.refused {
+            let _written = writeln!(page, "    last refusal: {}", refused.error);
+        }
+    }
+    page
+}
+
+async fn count(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    let route = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
+        Some("/healthz") => "/healthz",
+        Some("/readyz") => "/readyz",
+        Some("/metrics") => "/metrics",
+        Some("/") => "/",
+        _ => "unknown",
+    };
+    let response = next.run(request).await;
+    state.metrics.request_answered("admin", route, response.status().as_u16());
+    response
+}
