@@ -26,6 +26,6 @@ fn document() -> PathBuf {
 }
 
 fn generated() -> Result<String> {
-    let program = ["run", "--locked", "--package", "e2e", "--bin", "config-docs"];
+    let program = ["run", "--locked", "--quiet", "--package", "config-docs"];
     command::output(command::cargo().args(program))
 }
