@@ -38,7 +38,7 @@ impl Audience {
             Self::Tenant(id) => id,
             Self::Common => "common",
             Self::Organizations => "organizations",
-            Self::Consumers => CONSUMERS_TENANT,
+            Self::Consumers => "consumers",
         }
     }
 
@@ -46,7 +46,8 @@ impl Audience {
     fn issuer_tenant(&self) -> &str {
         match self {
             Self::Common | Self::Organizations => "{tenantid}",
-            Self::Tenant(_) | Self::Consumers => self.segment(),
+            Self::Tenant(id) => id,
+            Self::Consumers => CONSUMERS_TENANT,
         }
     }
 

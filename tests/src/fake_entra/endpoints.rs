@@ -6,6 +6,7 @@ use super::{
     answer::Answer,
     calls::Endpoint,
     claims::{self, Subject},
+    cloud::{CONSUMERS_TENANT, Cloud},
     discovery::{self, Audience, Version},
     refusal::Refusal,
     server::Asked,
@@ -75,7 +76,7 @@ fn instance_discovery(asked: &Asked) -> Answer {
 /// The discovery document of the authority that an authorize URL belongs to.
 fn discovery_of(authorize: &str) -> Option<String> {
     let (host, path) = authorize.strip_prefix("https://")?.split_once('/')?;
-    let cloud = super::cloud::Cloud::of_host(host)?;
+    let cloud = Cloud::of_host(host)?;
     let (tenant, rest) = path.split_once('/')?;
     let version = if rest.contains("v2.0") { "v2.0/" } else { "" };
     Some(format!("https://{}/{tenant}/{version}.well-known/openid-configuration", cloud.host()))
@@ -89,7 +90,7 @@ fn document(endpoint: Endpoint, asked: &Asked, state: &State) -> Answer {
     let audience = match tenant {
         "common" => Audience::Common,
         "organizations" => Audience::Organizations,
-        "consumers" => Audience::Consumers,
+        "consumers" | CONSUMERS_TENANT => Audience::Consumers,
         _ => match state.directory().find_tenant(asked.cloud, tenant) {
             Some(tenant) => Audience::Tenant(tenant.id.clone()),
             None => return refuse(&token_endpoint::no_such_tenant(tenant), asked),

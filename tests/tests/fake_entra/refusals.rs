@@ -1,121 +1,19 @@
-//! The fake Entra refuses what Entra refuses: one table, each refusal with its number and status.
-
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "a test's own functions fail the test"
-)]
+//! Every refusal has Entra's number, status and members, and nothing is issued.
 
 use bytes::Bytes;
 use e2e::fake_entra::{
     Application, Cloud, Endpoint, FakeEntra, Tenant,
-    client::{Client, Reply},
-    sample::{
-        Cluster, ORDERS_API, ORDERS_URI, STOCK_API, STOCK_URI, TENANT, TILL, TILL_SECRET, WORKLOAD,
-        WORKLOAD_SUBJECT,
-    },
+    client::Client,
+    sample::{ORDERS_URI, TENANT, TILL, TILL_SECRET, WORKLOAD, WORKLOAD_SUBJECT},
 };
 use http_body_util::Full;
 use hyper::Request;
-use serde_json::{Value, json};
-use tokens::SigningKey;
+use serde_json::json;
 
-const HOST: &str = "login.microsoftonline.com";
-const AUDIENCE: &str = "api://AzureADTokenExchange";
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const ORDERS_SCOPE: &str = "api://orders/.default";
-const CALLER_ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
-
-fn token_path(tenant: &str) -> String {
-    format!("/{tenant}/oauth2/v2.0/token")
-}
-
-/// The form of a good request with a secret, with members replaced, added or (by "") removed.
-fn with_secret(changes: &[(&str, &str)]) -> Vec<(String, String)> {
-    changed(
-        &[
-            ("grant_type", "client_credentials"),
-            ("client_id", TILL),
-            ("client_secret", TILL_SECRET),
-            ("scope", ORDERS_SCOPE),
-        ],
-        changes,
-    )
-}
-
-/// The form of a good request with an assertion, changed likewise.
-fn with_assertion(assertion: &str, changes: &[(&str, &str)]) -> Vec<(String, String)> {
-    changed(
-        &[
-            ("grant_type", "client_credentials"),
-            ("client_id", WORKLOAD),
-            ("client_assertion_type", ASSERTION_TYPE),
-            ("client_assertion", assertion),
-            ("scope", "https://graph.microsoft.com/.default"),
-        ],
-        changes,
-    )
-}
-
-fn changed(form: &[(&str, &str)], changes: &[(&str, &str)]) -> Vec<(String, String)> {
-    let mut form: Vec<(String, String)> =
-        form.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    for (name, value) in changes {
-        form.retain(|(known, _)| known != name);
-        if !value.is_empty() {
-            form.push(((*name).into(), (*value).into()));
-        }
-    }
-    form
-}
-
-fn encoded(form: &[(String, String)]) -> String {
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
-}
-
-fn post(entra: &FakeEntra, tenant: &str, form: &[(String, String)]) -> Reply {
-    let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    Client::of(entra).post_form(HOST, &token_path(tenant), &form).expect("an answer")
-}
-
-/// Asserts the whole shape of a refusal, and that nothing was issued.
-fn assert_refused(
-    entra: &FakeEntra,
-    case: &str,
-    reply: &Reply,
-    status: u16,
-    code: u64,
-    error: &str,
-) {
-    let body = reply.json();
-    let found = (reply.status, &body["error_codes"], body["error"].as_str());
-    assert_eq!(found, (status, &json!([code]), Some(error)), "{case}: {body}");
-    let mut members: Vec<_> = body.as_object().expect("an object").keys().cloned().collect();
-    members.sort();
-    let expected = [
-        "correlation_id",
-        "error",
-        "error_codes",
-        "error_description",
-        "error_uri",
-        "timestamp",
-        "trace_id",
-    ];
-    assert_eq!(members, expected, "{case}");
-    let description = body["error_description"].as_str().expect("a text");
-    for part in [
-        format!("AADSTS{code}: "),
-        format!(" Trace ID: {}", body["trace_id"].as_str().expect("a text")),
-        format!(" Correlation ID: {}", body["correlation_id"].as_str().expect("a text")),
-        format!(" Timestamp: {}", body["timestamp"].as_str().expect("a text")),
-    ] {
-        assert!(description.contains(&part), "{case}: {part} is not in {description}");
-    }
-    assert_eq!(body["error_uri"], json!(format!("https://{HOST}/error?code={code}")), "{case}");
-    assert_eq!(reply.header("cache-control"), Some("no-store, no-cache"), "{case}");
-    assert_eq!(entra.issued(), 0, "{case}: something was issued");
-}
+use crate::ask::{
+    ASSERTION_TYPE, AUDIENCE, CALLER_ID, HOST, ORDERS_SCOPE, assert_refused, encoded, post,
+    token_path, with_assertion, with_secret,
+};
 
 /// A case of a table of forms: name, form, status, AADSTS number, OAuth error.
 type Row = (&'static str, Vec<(String, String)>, u16, u64, &'static str);
@@ -363,146 +261,6 @@ fn requests_of_another_shape_are_refused() {
     assert_eq!(entra.issued(), 0);
 }
 
-/// A change to a service account token, and what Entra says to it.
-struct AssertionRow {
-    case: &'static str,
-    assertion: String,
-    status: u16,
-    code: u64,
-    error: &'static str,
-}
-
-#[test]
-fn assertions_that_do_not_match_exactly_are_refused() {
-    let (entra, cluster) = FakeEntra::sample();
-    let now = entra.now();
-    let good = |subject: &str, audience: &str| cluster.token(subject, audience, now, 3600);
-    let of = |issuer: &str| {
-        let other = Cluster { issuer: issuer.to_owned(), key: cluster.key.clone() };
-        other.token(WORKLOAD_SUBJECT, AUDIENCE, now, 3600)
-    };
-    let claims = json!({"iss": cluster.issuer, "sub": WORKLOAD_SUBJECT, "aud": [AUDIENCE],
-        "nbf": now, "exp": now + 3600});
-    let without = |name: &str| {
-        let mut claims = claims.clone();
-        claims.as_object_mut().expect("an object").remove(name);
-        cluster.key.token_with(&json!({"alg": "RS256", "kid": cluster.key.kid}), &claims)
-    };
-    let header = |header: Value| cluster.key.token_with(&header, &claims);
-    let stranger = SigningKey::new(99, &cluster.key.kid, "");
-    let tampered = {
-        let token = good(WORKLOAD_SUBJECT, AUDIENCE);
-        let (signed, _) = token.rsplit_once('.').expect("a token");
-        format!("{signed}.{}", "AAAA".repeat(86))
-    };
-    let issuer = cluster.issuer.as_str();
-    let slashless = issuer.trim_end_matches('/');
-    let shouted = issuer.to_uppercase();
-    let malformed = |case, assertion| AssertionRow {
-        case,
-        assertion,
-        status: 400,
-        code: 50027,
-        error: "invalid_request",
-    };
-    let unproven = |case, assertion, code| AssertionRow {
-        case,
-        assertion,
-        status: 401,
-        code,
-        error: "invalid_client",
-    };
-    let rows = [
-        unproven("other issuer", of("https://token.actions.githubusercontent.com"), 700_211),
-        unproven("issuer without its slash", of(slashless), 700_211),
-        unproven("issuer in other case", of(&shouted), 700_211),
-        unproven("other subject", good("system:serviceaccount:shop:till", AUDIENCE), 700_213),
-        unproven(
-            "subject with more",
-            good("system:serviceaccount:shop:orders2", AUDIENCE),
-            700_213,
-        ),
-        unproven(
-            "subject in other case",
-            good("system:serviceaccount:Shop:orders", AUDIENCE),
-            7_002_138,
-        ),
-        unproven("other audience", good(WORKLOAD_SUBJECT, "api://orders"), 700_212),
-        unproven(
-            "audience in other case",
-            good(WORKLOAD_SUBJECT, "api://azureadtokenexchange"),
-            700_212,
-        ),
-        unproven(
-            "other cloud's audience",
-            good(WORKLOAD_SUBJECT, "api://AzureADTokenExchangeChina"),
-            700_212,
-        ),
-        unproven(
-            "other key",
-            stranger.token_with(&json!({"alg": "RS256", "kid": "cluster-signing-key"}), &claims),
-            700_027,
-        ),
-        unproven("no such key", header(json!({"alg": "RS256", "kid": "other"})), 700_027),
-        unproven("wrong signature", tampered, 700_027),
-        unproven("no key id", header(json!({"alg": "RS256"})), 5_002_723),
-        unproven("HS256", header(json!({"alg": "HS256", "kid": "cluster-signing-key"})), 5_002_738),
-        unproven("none", header(json!({"alg": "none", "kid": "cluster-signing-key"})), 5_002_738),
-        unproven("ended", cluster.token(WORKLOAD_SUBJECT, AUDIENCE, now - 3901, 3600), 700_024),
-        unproven("not begun", cluster.token(WORKLOAD_SUBJECT, AUDIENCE, now + 400, 3600), 700_024),
-        malformed("no token", "secret".to_owned()),
-        malformed("two parts", "e30.e30".to_owned()),
-        malformed("five parts", "e30.e30.e30.e30.e30".to_owned()),
-        malformed(
-            "no JSON",
-            cluster.key.sign_text(b"{\"alg\":\"RS256\",\"kid\":\"cluster-signing-key\"}", b"x"),
-        ),
-        malformed("no issuer", without("iss")),
-        malformed("no subject", without("sub")),
-        malformed("no audience", without("aud")),
-        malformed("no end", without("exp")),
-    ];
-    for AssertionRow { case, assertion, status, code, error } in rows {
-        let reply = post(&entra, TENANT, &with_assertion(&assertion, &[]));
-        assert_refused(&entra, case, &reply, status, code, error);
-    }
-    let assertion = good(WORKLOAD_SUBJECT, AUDIENCE);
-    for (case, changes, status, code, error) in [
-        ("no type", [("client_assertion_type", "")], 400, 900_144, "invalid_request"),
-        (
-            "SAML type",
-            [("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")],
-            400,
-            9_002_313,
-            "invalid_request",
-        ),
-        ("application without federation", [("client_id", TILL)], 400, 70021, "invalid_request"),
-    ] {
-        let reply = post(&entra, TENANT, &with_assertion(&assertion, &changes));
-        assert_refused(&entra, case, &reply, status, code, error);
-    }
-    entra.directory(|directory| directory.issuers.clear());
-    let reply = post(&entra, TENANT, &with_assertion(&assertion, &[]));
-    assert_refused(&entra, "issuer out of reach", &reply, 400, 90061, "invalid_request");
-}
-
-#[test]
-fn assertions_count_from_five_minutes_before_their_begin_to_five_after_their_end() {
-    let (entra, cluster) = FakeEntra::sample();
-    let now = entra.now();
-    // Nobody's clock stands still, so the limits are taken a minute off.
-    for (case, begin, status) in [
-        ("about to begin", now + 240, 200),
-        ("too early", now + 360, 401),
-        ("just ended", now - 3600 - 240, 200),
-        ("long ended", now - 3600 - 360, 401),
-    ] {
-        let assertion = cluster.token(WORKLOAD_SUBJECT, AUDIENCE, begin, 3600);
-        let reply = post(&entra, TENANT, &with_assertion(&assertion, &[]));
-        assert_eq!(reply.status, status, "{case}: {}", reply.json());
-    }
-}
-
 #[test]
 fn the_callers_request_id_is_the_correlation_id_and_echoed_when_asked_for() {
     let (entra, _) = FakeEntra::sample();
@@ -566,34 +324,4 @@ fn only_entras_and_mapped_names_are_connected_and_only_by_tls() {
     let connections = entra.connections();
     assert!(connections.contains(&"CONNECT graph.microsoft.com:443".to_owned()), "{connections:?}");
     assert!(connections.contains(&"CONNECT example.com:443".to_owned()), "{connections:?}");
-}
-
-#[test]
-fn a_resource_is_named_by_client_id_or_uri_in_a_scope() {
-    let (entra, _) = FakeEntra::sample();
-    for (resource, audience) in [
-        (ORDERS_URI, ORDERS_API),
-        (ORDERS_API, ORDERS_API),
-        (STOCK_URI, STOCK_URI),
-        ("https://stock.contoso.com/", "https://stock.contoso.com/"),
-        (STOCK_API, STOCK_API),
-    ] {
-        let scope = format!("{resource}/.default");
-        let reply = post(&entra, TENANT, &with_secret(&[("scope", &scope)]));
-        let body = reply.json();
-        let claims = support::claims(body["access_token"].as_str().expect("a token"));
-        assert_eq!(claims["aud"], json!(audience), "{resource}");
-    }
-}
-
-mod support {
-    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    use serde_json::Value;
-
-    /// The claims of a token, unverified.
-    pub(super) fn claims(token: &str) -> Value {
-        let payload = token.split('.').nth(1).expect("three parts");
-        let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
-        serde_json::from_slice(&payload).expect("JSON")
-    }
 }

@@ -1,0 +1,14 @@
+//! The fake Entra answers and refuses as Entra does.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test's own functions fail the test"
+)]
+
+mod answers;
+mod ask;
+mod assertions;
+mod faults;
+mod refusals;
