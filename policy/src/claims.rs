@@ -164,7 +164,9 @@ impl Claims {
         if !audiences.allow(self.version, &self.audience) {
             return Err(Reason::AudienceMismatch);
         }
-        self.check_expiry(skew, now)?;
+        if now > self.expires.plus(skew) {
+            return Err(Reason::TokenExpired);
+        }
         if self.not_before > now.plus(skew) || self.issued > now.plus(skew) {
             return Err(Reason::TokenNotYetValid);
         }
@@ -173,11 +175,6 @@ impl Claims {
             return Err(Reason::LifetimeExcessive);
         }
         self.kind.ok_or(Reason::TokenKindUnknown)
-    }
-
-    /// Whether the token is still alive: also asked of verified claims out of the cache.
-    pub fn check_expiry(&self, skew: u64, now: UnixTime) -> Result<(), Reason> {
-        if now > self.expires.plus(skew) { Err(Reason::TokenExpired) } else { Ok(()) }
     }
 }
 

@@ -9,7 +9,7 @@ pub mod raw;
 
 use serde_json::Value;
 
-pub use inbound::{Allow, Alternative, CredentialStrength, InboundConfig, Match, Mode, Rule};
+pub use inbound::{Allow, Alternative, InboundConfig, Match, Mode, Rule};
 pub use outbound::{ExistingAuthorization, OutboundConfig, OutboundRule};
 
 use crate::{
@@ -90,9 +90,8 @@ impl Errors {
         }
         let mut values = Vec::new();
         for (index, element) in elements.iter().enumerate() {
-            match element.as_deref().map(&read) {
-                Some(Some(value)) => values.push(value),
-                Some(None) => self.add(&format!("{path}[{index}]"), format!("expected {expected}")),
+            match element.as_deref().and_then(&read) {
+                Some(value) => values.push(value),
                 None => self.add(&format!("{path}[{index}]"), format!("expected {expected}")),
             }
         }
@@ -111,7 +110,8 @@ impl Errors {
     }
 
     fn broker(&mut self, broker: Option<raw::RawBroker>) -> Option<String> {
-        let broker = self.required("broker", broker, "the broker's cluster, as in {cluster: token_broker}")?;
+        let broker =
+            self.required("broker", broker, "the broker's cluster, as in {cluster: token_broker}")?;
         let cluster =
             self.required("broker.cluster", broker.cluster, "the name of the broker's cluster")?;
         if cluster.is_empty() {

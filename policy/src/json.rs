@@ -6,9 +6,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// Deepest nesting of objects and lists.
 pub const MAX_DEPTH: usize = 32;
@@ -216,18 +214,43 @@ mod tests {
 
     #[test]
     fn only_unambiguous_objects_are_read() {
-        let good: [&str; 5] =
-            ["{}", " {\"a\":1} ", "{\"a\":{\"b\":1},\"b\":2}", "{\"\\u0061\":\"\\ud83d\\ude00\"}", "{\"a\":[1,{}]}"];
+        let good: [&str; 5] = [
+            "{}",
+            " {\"a\":1} ",
+            "{\"a\":{\"b\":1},\"b\":2}",
+            "{\"\\u0061\":\"\\ud83d\\ude00\"}",
+            "{\"a\":[1,{}]}",
+        ];
         for text in good {
             assert!(object(text.as_bytes()).is_some(), "{text}");
         }
         let bad: [&[u8]; 26] = [
-            b"", b"[]", b"1", b"null", b"\"a\"", b"{", b"{}{}", b"{} x", b"{'a':1}", b"{a:1}",
-            b"{\"a\":1,}", b"{\"a\":1 /* */}", b"{\"a\":NaN}", b"\xef\xbb\xbf{}",
-            b"{\"a\":1,\"a\":1}", b"{\"tid\":1,\"TID\":1}", b"{\"a\":1,\"\\u0061\":2}",
-            b"{\"x\":{\"a\":1,\"a\":2}}", b"{\"x\":[{\"a\":1,\"A\":2}]}",
-            b"{\"a\":\"\xff\"}", b"{\"\xc0\xae\":1}", b"{\"a\":\"\\ud800\"}", b"{\"\\udc00\":1}",
-            b"{\"a\":\"\n\"}", b"{\"a\":1e999}", b"{\"a\":01}",
+            b"",
+            b"[]",
+            b"1",
+            b"null",
+            b"\"a\"",
+            b"{",
+            b"{}{}",
+            b"{} x",
+            b"{'a':1}",
+            b"{a:1}",
+            b"{\"a\":1,}",
+            b"{\"a\":1 /* */}",
+            b"{\"a\":NaN}",
+            b"\xef\xbb\xbf{}",
+            b"{\"a\":1,\"a\":1}",
+            b"{\"tid\":1,\"TID\":1}",
+            b"{\"a\":1,\"\\u0061\":2}",
+            b"{\"x\":{\"a\":1,\"a\":2}}",
+            b"{\"x\":[{\"a\":1,\"A\":2}]}",
+            b"{\"a\":\"\xff\"}",
+            b"{\"\xc0\xae\":1}",
+            b"{\"a\":\"\\ud800\"}",
+            b"{\"\\udc00\":1}",
+            b"{\"a\":\"\n\"}",
+            b"{\"a\":1e999}",
+            b"{\"a\":01}",
         ];
         for text in bad {
             assert_eq!(object(text), None, "{}", String::from_utf8_lossy(text));

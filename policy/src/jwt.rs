@@ -48,7 +48,7 @@ impl<'a> UnverifiedToken<'a> {
 
 /// Decodes base64url without padding, whitespace or unused bits (RFC 7515 §2, RFC 4648 §3.5), so
 /// that one token has one spelling.
-fn decode(part: &[u8]) -> Result<Vec<u8>, Reason> {
+pub fn decode(part: &[u8]) -> Result<Vec<u8>, Reason> {
     match URL_SAFE_NO_PAD.decode(part) {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes),
         _ => Err(Reason::TokenMalformed),
@@ -114,8 +114,16 @@ mod tests {
         let good = token(HEADER);
         check(&good, Ok(()));
         for bad in [
-            "", ".", "..", "a", "a.b", &format!(".{good}"), &format!("{good}."),
-            &good.replacen('.', "..", 1), &format!("{good}.x"), &format!("{good}.x.y"),
+            "",
+            ".",
+            "..",
+            "a",
+            "a.b",
+            &format!(".{good}"),
+            &format!("{good}."),
+            &good.replacen('.', "..", 1),
+            &format!("{good}.x"),
+            &format!("{good}.x.y"),
             &format!("{}..{}", encode(HEADER), encode("s")),
             &format!("{}.{}.", encode(HEADER), encode("{}")),
             &format!(".{}.{}", encode("{}"), encode("s")),
@@ -129,7 +137,9 @@ mod tests {
         let (header, payload) = (encode(HEADER), encode("{}"));
         // "cw" is the one spelling of "s"; "cx" has unused bits set.
         check(&format!("{header}.{payload}.cw"), Ok(()));
-        for signature in ["cw=", "cw==", "cx", "c w", "cw\n", "c+", "c/", "cw?", "cw#", "cw\0", "cé"] {
+        for signature in
+            ["cw=", "cw==", "cx", "c w", "cw\n", "c+", "c/", "cw?", "cw#", "cw\0", "cé"]
+        {
             check(&format!("{header}.{payload}.{signature}"), Err(Reason::TokenMalformed));
         }
         check(&format!("{header}=.{payload}.cw"), Err(Reason::TokenMalformed));
@@ -155,9 +165,27 @@ mod tests {
     #[test]
     fn j01_j02_j03_j04_only_rs256_is_an_algorithm() {
         for algorithm in [
-            r#""none""#, r#""None""#, r#""NONE""#, r#""nOnE""#, r#""HS256""#, r#""HS384""#, r#""HS512""#,
-            r#""RS384""#, r#""RS512""#, r#""PS256""#, r#""ES256""#, r#""EdDSA""#, r#""rs256""#,
-            r#""RS256 ""#, r#"" RS256""#, r#""RS256\u0000""#, r#""""#, "256", "null", r#"["RS256"]"#, "{}",
+            r#""none""#,
+            r#""None""#,
+            r#""NONE""#,
+            r#""nOnE""#,
+            r#""HS256""#,
+            r#""HS384""#,
+            r#""HS512""#,
+            r#""RS384""#,
+            r#""RS512""#,
+            r#""PS256""#,
+            r#""ES256""#,
+            r#""EdDSA""#,
+            r#""rs256""#,
+            r#""RS256 ""#,
+            r#"" RS256""#,
+            r#""RS256\u0000""#,
+            r#""""#,
+            "256",
+            "null",
+            r#"["RS256"]"#,
+            "{}",
         ] {
             check(
                 &token(&format!(r#"{{"typ":"JWT","alg":{algorithm},"kid":"k"}}"#)),
@@ -171,8 +199,15 @@ mod tests {
     #[test]
     fn j12_j13_j15_extensions_are_refused() {
         for member in [
-            r#""crit":["x"]"#, r#""crit":[]"#, r#""crit":"exp""#, r#""crit":["alg"]"#, r#""crit":null"#,
-            r#""b64":false"#, r#""b64":true"#, r#""zip":"DEF""#, r#""enc":"A256GCM""#,
+            r#""crit":["x"]"#,
+            r#""crit":[]"#,
+            r#""crit":"exp""#,
+            r#""crit":["alg"]"#,
+            r#""crit":null"#,
+            r#""b64":false"#,
+            r#""b64":true"#,
+            r#""zip":"DEF""#,
+            r#""enc":"A256GCM""#,
         ] {
             let header = HEADER.replacen('{', &format!("{{{member},"), 1);
             check(&token(&header), Err(Reason::HeaderRefused));
@@ -219,12 +254,20 @@ mod tests {
     #[test]
     fn p05_p07_j19_the_header_is_strict_json() {
         for header in [
-            r#"{"alg":"RS256","alg":"RS256","kid":"k"}"#, r#"{"alg":"RS256","Alg":"none","kid":"k"}"#,
-            r#"{"alg":"RS256","kid":"k","kid":"l"}"#, "{'alg':'RS256','kid':'k'}", "[]", "1", "",
+            r#"{"alg":"RS256","alg":"RS256","kid":"k"}"#,
+            r#"{"alg":"RS256","Alg":"none","kid":"k"}"#,
+            r#"{"alg":"RS256","kid":"k","kid":"l"}"#,
+            "{'alg':'RS256','kid':'k'}",
+            "[]",
+            "1",
+            "",
             r#"{"alg":"RS256","kid":"k"}{}"#,
         ] {
             check(&token(header), Err(Reason::TokenMalformed));
         }
-        check(r#"{"payload":"e30","signatures":[{"signature":"cw"}]}"#, Err(Reason::TokenMalformed));
+        check(
+            r#"{"payload":"e30","signatures":[{"signature":"cw"}]}"#,
+            Err(Reason::TokenMalformed),
+        );
     }
 }

@@ -110,9 +110,8 @@ fn odd(integer: &[u8]) -> bool {
 fn public_key_info(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     const SEQUENCE: u8 = 0x30;
     const BIT_STRING: u8 = 0x03;
-    const RSA_ENCRYPTION: [u8; 15] = [
-        0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
-    ];
+    const RSA_ENCRYPTION: [u8; 15] =
+        [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
     let key = der(SEQUENCE, &[&der_integer(modulus), &der_integer(exponent)]);
     der(SEQUENCE, &[&RSA_ENCRYPTION, &der(BIT_STRING, &[&[0], &key])])
 }
@@ -245,7 +244,12 @@ mod tests {
         assert!(!signs(&own, instance, public, OTHER));
         assert!(!signs(&own, Some("microsoftonline.us"), public, TENANT));
         assert!(!signs(&template, None, Cloud::UsGovernment, TENANT));
-        assert!(!signs(&public.v2_issuer("9188040d-6c67-4c5b-b112-36a304b66dad"), instance, public, TENANT));
+        assert!(!signs(
+            &public.v2_issuer("9188040d-6c67-4c5b-b112-36a304b66dad"),
+            instance,
+            public,
+            TENANT
+        ));
         assert!(!signs(&public.v1_issuer(TENANT), instance, public, TENANT));
     }
 }

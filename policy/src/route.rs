@@ -34,7 +34,9 @@ impl Pattern {
                 "{*}" => Segment::One,
                 "{**}" => Segment::Rest,
                 segment if segment.contains(['{', '}', '*']) => {
-                    return Err("{*} and {**} must be whole segments, and * stands for nothing else");
+                    return Err(
+                        "{*} and {**} must be whole segments, and * stands for nothing else",
+                    );
                 }
                 segment => Segment::Exact(segment.to_owned()),
             });
@@ -131,7 +133,10 @@ impl Branch {
                 self.one.get_or_insert_default().insert(case, after, rule);
             }
             Some((Segment::Exact(text), after)) => {
-                self.exact.entry(case.fold(text).into_owned()).or_default().insert(case, after, rule);
+                self.exact
+                    .entry(case.fold(text).into_owned())
+                    .or_default()
+                    .insert(case, after, rule);
             }
         }
     }
@@ -184,14 +189,39 @@ mod tests {
     fn patterns_match_as_they_are_written() {
         check(
             PathCase::Sensitive,
-            &["/healthz", "/orders/{*}", "/orders/{*}/pay", "/static/{**}", "/a/{*}/c/{**}", "/", "/sp ace/é"],
             &[
-                ("/healthz", Some(0)), ("/healthz/", None), ("/Healthz", None), ("/healthz/x", None),
-                ("/orders", None), ("/orders/", None), ("/orders/7", Some(1)), ("/orders/7/", None),
-                ("/orders/7/pay", Some(2)), ("/orders/7/pay/", None), ("/orders/7/8/pay", None),
-                ("/static", None), ("/static/", Some(3)), ("/static/a", Some(3)), ("/static/a/b/", Some(3)),
-                ("/a/b/c", None), ("/a/b/c/", Some(4)), ("/a/b/c/d", Some(4)), ("/a/b", None),
-                ("/", Some(5)), ("/x", None), ("/sp%20ace/%C3%A9", Some(6)), ("/orders/7?x=/pay", Some(1)),
+                "/healthz",
+                "/orders/{*}",
+                "/orders/{*}/pay",
+                "/static/{**}",
+                "/a/{*}/c/{**}",
+                "/",
+                "/sp ace/é",
+            ],
+            &[
+                ("/healthz", Some(0)),
+                ("/healthz/", None),
+                ("/Healthz", None),
+                ("/healthz/x", None),
+                ("/orders", None),
+                ("/orders/", None),
+                ("/orders/7", Some(1)),
+                ("/orders/7/", None),
+                ("/orders/7/pay", Some(2)),
+                ("/orders/7/pay/", None),
+                ("/orders/7/8/pay", None),
+                ("/static", None),
+                ("/static/", Some(3)),
+                ("/static/a", Some(3)),
+                ("/static/a/b/", Some(3)),
+                ("/a/b/c", None),
+                ("/a/b/c/", Some(4)),
+                ("/a/b/c/d", Some(4)),
+                ("/a/b", None),
+                ("/", Some(5)),
+                ("/x", None),
+                ("/sp%20ace/%C3%A9", Some(6)),
+                ("/orders/7?x=/pay", Some(1)),
                 ("/%6frders/7", Some(1)),
             ],
         );
@@ -244,8 +274,9 @@ mod tests {
     #[test]
     fn w07_patterns_that_cannot_match_are_refused() {
         for text in [
-            "", "a", "*", "/*", "/a*", "/{x}", "/a{*}", "/{*}.txt", "/{**}/a", "/{**}/", "/a//b", "//",
-            "/../a", "/a/.", "/a%20b", "/a?b", "/a#b", "/a;b", "/a\\b", "/{***}", "/{", "/a\u{1}",
+            "", "a", "*", "/*", "/a*", "/{x}", "/a{*}", "/{*}.txt", "/{**}/a", "/{**}/", "/a//b",
+            "//", "/../a", "/a/.", "/a%20b", "/a?b", "/a#b", "/a;b", "/a\\b", "/{***}", "/{",
+            "/a\u{1}",
         ] {
             assert!(Pattern::read(text).is_err(), "{text}");
         }

@@ -10,7 +10,8 @@ use crate::{
     claims::{Audiences, ClientCredential, Tenants},
     cloud::{Cloud, ORGANIZATIONS, is_tenant_id},
     host::HostPattern,
-    identity_headers::{HeaderNames, IdentityHeaders},
+    identity_headers::{self, HeaderNames, IdentityHeaders},
+    request::RequestHead,
     route::{PathCase, Pattern, RouteTable},
 };
 
@@ -85,6 +86,16 @@ pub struct Match {
     pub cors_preflight: bool,
 }
 
+impl Match {
+    /// Whether a request fits; `host` is [`crate::host::host`] of its authority.
+    pub(crate) fn fits(&self, head: &RequestHead<'_>, host: &str) -> bool {
+        let any_method = self.methods.is_empty();
+        let method = any_method || self.methods.iter().any(|m| m.as_bytes() == head.method);
+        let host = self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.fits(host));
+        method && host && (!self.cors_preflight || head.is_cors_preflight())
+    }
+}
+
 /// Whom a rule lets pass.
 #[derive(Debug)]
 pub enum Allow {
@@ -106,22 +117,24 @@ pub struct Alternative {
     /// One of these groups.
     pub groups: Vec<String>,
     /// At least this credential.
-    pub client_credential: Option<CredentialStrength>,
+    pub client_credential: Option<ClientCredential>,
 }
-
-/// Least strength of a client's credential.
-pub type CredentialStrength = ClientCredential;
 
 pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundConfig> {
     let cloud = one_of(errors, "cloud", raw.cloud.as_deref(), Cloud::Public, Cloud::from_name);
     let mode = mode(errors, "mode", raw.mode.as_deref());
-    let case = one_of(errors, "path_case", raw.path_case.as_deref(), PathCase::Sensitive, |text| {
-        match text {
-            "sensitive" => Some(PathCase::Sensitive),
-            "insensitive" => Some(PathCase::Insensitive),
-            _ => None,
-        }
-    });
+    let case =
+        one_of(
+            errors,
+            "path_case",
+            raw.path_case.as_deref(),
+            PathCase::Sensitive,
+            |text| match text {
+                "sensitive" => Some(PathCase::Sensitive),
+                "insensitive" => Some(PathCase::Insensitive),
+                _ => None,
+            },
+        );
     let skew = raw.clock_skew_seconds.unwrap_or(DEFAULT_SKEW_SECONDS);
     if skew > MAX_SKEW_SECONDS {
         errors.add("clock_skew_seconds", format!("expected 0 to {MAX_SKEW_SECONDS}"));
@@ -136,10 +149,13 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
     };
     let audiences = errors.list("audiences", audiences, "an exact audience", audience);
     let broker_cluster = errors.broker(raw.broker);
-    let (identity_headers, permit_marker, own_headers) =
-        crate::identity_headers::validate(raw.identity_headers, raw.permit_marker, &mut |path, message| {
+    let (identity_headers, permit_marker, own_headers) = identity_headers::validate(
+        raw.identity_headers,
+        raw.permit_marker,
+        &mut |path, message| {
             errors.add(path, message);
-        });
+        },
+    );
     let raw_rules = errors.required("rules", raw.rules, "a list of rules")?;
     if raw_rules.is_empty() {
         errors.add("rules", "must not be empty: without a rule everything is denied");
@@ -184,9 +200,8 @@ fn tenants(errors: &mut Errors, raw: Option<Vec<Option<String>>>) -> Option<Tena
     {
         return Some(Tenants::Any);
     }
-    let listed = errors.list("tenants", Some(raw), EXPECTED, |text| {
-        is_tenant_id(text).then(|| text.to_owned())
-    });
+    let listed = errors
+        .list("tenants", Some(raw), EXPECTED, |text| is_tenant_id(text).then(|| text.to_owned()));
     Some(Tenants::Listed(listed.into_iter().collect()))
 }
 
@@ -210,13 +225,8 @@ fn rule(
         Mode::Enforce => mode_of_all,
     };
     let allow = allow(errors, &format!("{path}.allow"), raw.allow);
-    let rule = Rule {
-        name: name?.into(),
-        matches,
-        allow: allow?,
-        mode,
-        forward_token: raw.forward_token,
-    };
+    let rule =
+        Rule { name: name?.into(), matches, allow: allow?, mode, forward_token: raw.forward_token };
     Some((rule, pattern))
 }
 
@@ -230,7 +240,8 @@ fn matches(errors: &mut Errors, path: &str, raw: RawMatch) -> (Match, Option<Pat
         let upper = !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
         upper.then(|| text.to_owned())
     };
-    let methods = errors.list(&format!("{path}.methods"), raw.methods, "a method in upper case", method);
+    let methods =
+        errors.list(&format!("{path}.methods"), raw.methods, "a method in upper case", method);
     let hosts = errors.list(
         &format!("{path}.hosts"),
         raw.hosts,

@@ -58,10 +58,8 @@ pub(super) fn validate(raw: RawOutbound, errors: &mut Errors) -> Option<Outbound
             errors.add(&format!("{path}.name"), "is the name of an earlier rule");
         }
         if !destinations.insert(rule.token.destination.clone()) {
-            errors.add(
-                &format!("{path}.match.destination"),
-                "is the destination of an earlier rule",
-            );
+            errors
+                .add(&format!("{path}.match.destination"), "is the destination of an earlier rule");
         }
         rules.push(rule);
     }
@@ -73,8 +71,7 @@ fn rule(errors: &mut Errors, path: &str, raw: RawOutboundRule) -> Option<Outboun
     let destination = {
         let path = format!("{path}.match");
         let matches = errors.required(&path, raw.matches, "{destination: …}");
-        matches
-            .and_then(|matches| errors.name(&format!("{path}.destination"), matches.destination))
+        matches.and_then(|matches| errors.name(&format!("{path}.destination"), matches.destination))
     };
     let path_of_token = format!("{path}.token");
     let token = errors.required(&path_of_token, raw.token, "{identity: …, scope: …}");

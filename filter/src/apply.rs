@@ -1,0 +1,57 @@
+//! Applies an effect to the request of the effective context. No decision is made here.
+
+use policy::{decision::Reason, effect::Effect, reply::Reply, request::Protocol};
+
+use crate::host;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It goes on.
+    GoesOn,
+    /// It waits.
+    Held,
+    /// It was answered, and goes nowhere.
+    Answered,
+}
+
+/// Applies an effect, and leaves its record in the filter state `record`.
+///
+/// `None` where the host did not do what it was told: then the request is neither edited nor
+/// marked as it should be, and must be refused.
+pub(crate) fn apply(effect: &Effect, record: &str) -> Option<Outcome> {
+    // The record first: a reply ends the stream.
+    if let Some(decision) = effect.decision() {
+        host::set_property(record, &decision.record())?;
+    }
+    match effect {
+        Effect::Wait => Some(Outcome::Held),
+        Effect::Continue(edits, _) => {
+            for name in &edits.remove {
+                host::remove_request_header(name)?;
+            }
+            for (name, value) in &edits.set {
+                host::set_request_header(name, value.expose())?;
+            }
+            Some(Outcome::GoesOn)
+        }
+        Effect::Reply(reply, _) => {
+            send(reply)?;
+            Some(Outcome::Answered)
+        }
+    }
+}
+
+/// Answers 503 where nothing else can be done. Should the host refuse even this, the request is
+/// held for good, and the stream idle timeout ends it.
+pub(crate) fn refuse() -> Outcome {
+    let reply = Reply::new(Reason::KeysUnavailable, Protocol::Http, None, None);
+    let _held = send(&Reply { details: "host_failed", ..reply });
+    Outcome::Answered
+}
+
+fn send(reply: &Reply) -> Option<()> {
+    let headers: Vec<(&str, &str)> =
+        reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    host::send_reply(reply.status, reply.details, &headers, reply.body, reply.grpc_status)
+}

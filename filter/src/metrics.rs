@@ -1,0 +1,122 @@
+//! Counters, kept in the VM and handed to Envoy on each tick.
+//!
+//! A host call per count would cost every request a microsecond. What a VM counted since its last
+//! tick, one second ago at most, is lost with it when it traps; `wasm.*.vm_reload_success` shows
+//! that. Names are closed lists: nothing of a request gets into one.
+
+use std::collections::BTreeMap;
+
+use policy::decision::{Decision, Reason};
+
+use crate::host::{self, MetricKind};
+
+/// What is counted besides decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Event {
+    /// A denial that was only observed.
+    Observed,
+    /// A token was taken from the decision cache.
+    CacheHit,
+    /// A token had to be verified.
+    CacheMiss,
+    /// A call for keys failed.
+    KeysFailed,
+    /// A call for a token failed.
+    TokenFailed,
+    /// A response showed a connection without TLS.
+    Plaintext,
+    /// A host call failed where it must not: the request was refused.
+    HostFailed,
+}
+
+impl Event {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::CacheHit => "cache.hit",
+            Self::CacheMiss => "cache.miss",
+            Self::KeysFailed => "callout.keys.failed",
+            Self::TokenFailed => "callout.token.failed",
+            Self::Plaintext => "plaintext",
+            Self::HostFailed => "host.failed",
+        }
+    }
+}
+
+/// The metrics of one configuration.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    direction: &'static str,
+    decisions: BTreeMap<Reason, u64>,
+    events: BTreeMap<Event, u64>,
+    ids: BTreeMap<String, u32>,
+}
+
+impl Metrics {
+    /// None counted yet; `direction` is part of every name.
+    pub(crate) fn new(direction: &'static str) -> Self {
+        Self {
+            direction,
+            decisions: BTreeMap::new(),
+            events: BTreeMap::new(),
+            ids: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a decision by its reason.
+    pub(crate) fn decision(&mut self, decision: &Decision) {
+        add(&mut self.decisions, decision.reason, 1);
+        if decision.observed {
+            self.event(Event::Observed, 1);
+        }
+    }
+
+    /// Counts an event.
+    pub(crate) fn event(&mut self, event: Event, times: u64) {
+        add(&mut self.events, event, times);
+    }
+
+    /// Hands everything counted to Envoy; what it does not take is kept for the next time.
+    pub(crate) fn flush(&mut self) {
+        for (reason, count) in std::mem::take(&mut self.decisions) {
+            if self.increment(&format!("decision.{}", reason.code()), count).is_none() {
+                add(&mut self.decisions, reason, count);
+            }
+        }
+        for (event, count) in std::mem::take(&mut self.events) {
+            if self.increment(event.name(), count).is_none() {
+                add(&mut self.events, event, count);
+            }
+        }
+    }
+
+    /// Sets a gauge, where there is something to show.
+    pub(crate) fn gauge(&mut self, name: &str, value: Option<u64>) {
+        let Some(value) = value else { return };
+        let shown = self.id(MetricKind::Gauge, name).and_then(|id| host::record_metric(id, value));
+        if shown.is_none() {
+            self.event(Event::HostFailed, 1);
+        }
+    }
+
+    fn increment(&mut self, name: &str, count: u64) -> Option<()> {
+        host::increment_metric(self.id(MetricKind::Counter, name)?, count)
+    }
+
+    fn id(&mut self, kind: MetricKind, name: &str) -> Option<u32> {
+        let name = format!("entra_sidecar.{}.{name}", self.direction);
+        if let Some(id) = self.ids.get(&name) {
+            return Some(*id);
+        }
+        let id = host::define_metric(kind, &name)?;
+        self.ids.insert(name, id);
+        Some(id)
+    }
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, times: u64) {
+    if times > 0 {
+        let count = counts.entry(key).or_default();
+        *count = count.saturating_add(times);
+    }
+}

@@ -1,0 +1,330 @@
+//! One configuration at work: hands requests to the core, keeps those who wait, and carries the
+//! core's calls to the broker.
+
+use std::collections::{BTreeMap, HashMap};
+
+use contract::TokenRequest;
+use policy::{
+    config::{Config, Mode},
+    effect::Effect,
+    inbound::Inbound,
+    key_schedule::KeyCall,
+    outbound::{Attempt, Outbound},
+    request::RequestHead,
+    time::UnixTime,
+    token_store::TokenCallResult,
+};
+
+use crate::{
+    apply::{self, Outcome},
+    broker::{self, KeysAnswer},
+    host::{self, Level},
+    metrics::{Event, Metrics},
+    signature,
+};
+
+/// Most requests that wait for the broker at one time, per VM.
+const MAX_WAITING: usize = 256;
+/// Tick period while nobody waits, in milliseconds.
+const IDLE_TICK: u32 = 1_000;
+/// Tick period to have a call dispatched at once, in milliseconds.
+const URGENT_TICK: u32 = 1;
+
+/// Filter state with the inbound decision: `%FILTER_STATE(wasm.entra:PLAIN)%`.
+const INBOUND_RECORD: &str = "entra";
+/// Filter state with the outbound decision: a gateway may take both on one stream.
+const OUTBOUND_RECORD: &str = "entra_outbound";
+
+/// Value of `xds.listener_direction` on an inbound listener.
+const INBOUND_LISTENER: [u8; 8] = 1_i64.to_le_bytes();
+
+/// The state of one configuration in one VM.
+pub(crate) struct Plugin {
+    root: u32,
+    cluster: String,
+    direction: Direction,
+    calls: BTreeMap<u32, Call>,
+    waiting: Vec<u32>,
+    /// Streams that a token was injected into, with its destination.
+    injected: HashMap<u32, String>,
+    metrics: Metrics,
+}
+
+enum Direction {
+    Inbound { policy: Inbound, etag: Option<String> },
+    Outbound { policy: Outbound },
+}
+
+enum Call {
+    Keys,
+    Token(TokenRequest),
+}
+
+impl Plugin {
+    /// Starts with a configuration.
+    pub(crate) fn new(root: u32, config: Config) -> Self {
+        let (direction, cluster, name) = match config {
+            Config::Inbound(config) => {
+                let cluster = config.broker_cluster.clone();
+                let policy = Inbound::new(*config);
+                (Direction::Inbound { policy, etag: None }, cluster, "inbound")
+            }
+            Config::Outbound(config) => {
+                let cluster = config.broker_cluster.clone();
+                (Direction::Outbound { policy: Outbound::new(config) }, cluster, "outbound")
+            }
+        };
+        let mut plugin = Self {
+            root,
+            cluster,
+            direction,
+            calls: BTreeMap::new(),
+            waiting: Vec::new(),
+            injected: HashMap::new(),
+            metrics: Metrics::new(name),
+        };
+        plugin.announce_observe_mode();
+        plugin
+    }
+
+    /// A stream's request headers came.
+    pub(crate) fn on_request(&mut self, stream: u32) -> Outcome {
+        let outcome = self.decide(stream);
+        if outcome == Outcome::Held {
+            self.waiting.push(stream);
+            // Only the root context may dispatch, and only its tick comes without a stream.
+            self.tick_at_once();
+            host::act_for(stream);
+        }
+        outcome
+    }
+
+    /// A stream's response headers came.
+    pub(crate) fn on_response(&mut self, stream: u32) {
+        let Some(destination) = self.injected.remove(&stream) else { return };
+        let Direction::Outbound { policy } = &mut self.direction else { return };
+        let tls = host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
+        if policy.on_response(&destination, tls) {
+            self.metrics.event(Event::Plaintext, 1);
+            let message = format!(
+                "entra-sidecar: connection to destination {destination} has no TLS: injection stopped"
+            );
+            host::log(Level::Error, &message);
+        }
+    }
+
+    /// A stream's request trailers came: identity must not arrive behind the decision.
+    pub(crate) fn on_trailers(&mut self) {
+        let Direction::Inbound { policy, .. } = &self.direction else { return };
+        let Some(trailers) = host::request_trailers() else { return };
+        let own = &policy.config().own_headers;
+        let mut names: Vec<&[u8]> = trailers.lines().map(|(name, _)| name).collect();
+        names.retain(|name| own.contain(name) || *name == b"authorization");
+        for name in names {
+            host::remove_request_trailer(name);
+        }
+    }
+
+    /// A stream is gone.
+    pub(crate) fn forget(&mut self, stream: u32) {
+        self.waiting.retain(|waiting| *waiting != stream);
+        self.injected.remove(&stream);
+    }
+
+    /// Makes the calls that are due, and hands the counts to Envoy.
+    pub(crate) fn on_tick(&mut self) {
+        host::set_tick_period(IDLE_TICK);
+        let now = now();
+        self.dispatch(now);
+        match &mut self.direction {
+            Direction::Inbound { policy, .. } => {
+                let (hits, misses) = policy.take_cache_counts();
+                self.metrics.event(Event::CacheHit, hits);
+                self.metrics.event(Event::CacheMiss, misses);
+                self.metrics.gauge("keys.age_seconds", policy.key_age(now));
+            }
+            Direction::Outbound { policy } => {
+                self.metrics.gauge("token.age_seconds", policy.token_age(now));
+            }
+        }
+        self.metrics.flush();
+    }
+
+    /// The broker answered a call, or the host gave it up.
+    pub(crate) fn on_answer(&mut self, call: u32, body_size: usize) {
+        let now = now();
+        match self.calls.remove(&call) {
+            Some(Call::Keys) => self.take_keys(broker::keys_answer(body_size), now),
+            Some(Call::Token(request)) => {
+                self.take_token(&request, broker::token_answer(body_size), now);
+            }
+            None => return,
+        }
+        self.wake();
+    }
+
+    /// Judges everybody who waits anew.
+    fn wake(&mut self) {
+        for stream in std::mem::take(&mut self.waiting) {
+            // A stream that is gone has left the list; one that the host is just ending has not.
+            if host::act_for(stream).is_none() {
+                continue;
+            }
+            match self.decide(stream) {
+                Outcome::GoesOn => {
+                    host::resume_request();
+                }
+                Outcome::Held => self.waiting.push(stream),
+                Outcome::Answered => {}
+            }
+        }
+        host::act_for(self.root);
+        if !self.waiting.is_empty() {
+            self.tick_at_once();
+        }
+    }
+
+    fn tick_at_once(&self) {
+        host::act_for(self.root);
+        host::set_tick_period(URGENT_TICK);
+    }
+
+    /// Makes every call that is due.
+    fn dispatch(&mut self, now: UnixTime) {
+        let cluster = self.cluster.as_str();
+        match &mut self.direction {
+            Direction::Inbound { policy, etag } => {
+                let Some(call) = policy.next_call(now) else { return };
+                let token = match &call {
+                    KeyCall::Poll => broker::poll_keys(cluster, etag.as_deref()),
+                    KeyCall::Refresh(refresh) => broker::refresh_keys(cluster, refresh),
+                };
+                match token {
+                    Some(token) => {
+                        self.calls.insert(token, Call::Keys);
+                    }
+                    None => {
+                        self.take_keys(KeysAnswer::Failed, now);
+                        self.wake();
+                    }
+                }
+            }
+            Direction::Outbound { policy } => {
+                let calls: Vec<_> = std::iter::from_fn(|| policy.next_call(now)).collect();
+                let mut failed = false;
+                for request in calls {
+                    match broker::fetch_token(cluster, &request) {
+                        Some(token) => {
+                            self.calls.insert(token, Call::Token(request));
+                        }
+                        None => {
+                            failed = true;
+                            policy.on_result(&request, TokenCallResult::Failed, now);
+                            self.metrics.event(Event::TokenFailed, 1);
+                        }
+                    }
+                }
+                if failed {
+                    self.wake();
+                }
+            }
+        }
+    }
+
+    fn take_keys(&mut self, answer: KeysAnswer, now: UnixTime) {
+        let Direction::Inbound { policy, etag } = &mut self.direction else { return };
+        match answer {
+            KeysAnswer::Keys(keys, tag) => {
+                policy.on_keys(&keys, now);
+                *etag = tag;
+            }
+            KeysAnswer::Unchanged => policy.on_unchanged_keys(now),
+            KeysAnswer::Limited(seconds) => policy.on_limit(seconds, now),
+            KeysAnswer::Failed => {
+                policy.on_failure(now);
+                self.metrics.event(Event::KeysFailed, 1);
+            }
+        }
+    }
+
+    fn take_token(&mut self, request: &TokenRequest, result: TokenCallResult, now: UnixTime) {
+        let Direction::Outbound { policy } = &mut self.direction else { return };
+        if !matches!(result, TokenCallResult::Issued(_)) {
+            self.metrics.event(Event::TokenFailed, 1);
+        }
+        policy.on_result(request, result, now);
+    }
+
+    /// Judges a stream's request and acts on it.
+    fn decide(&mut self, stream: u32) -> Outcome {
+        let may_wait = self.waiting.len() < MAX_WAITING;
+        let (effect, record) = match &mut self.direction {
+            Direction::Inbound { policy, .. } => {
+                let Some(headers) = host::request_headers() else {
+                    // Nothing to judge by: nothing may pass.
+                    self.metrics.event(Event::HostFailed, 1);
+                    return apply::refuse();
+                };
+                let head = RequestHead::read(headers.lines(), &policy.config().own_headers);
+                (policy.on_request(&head, may_wait, now(), &signature::verify), INBOUND_RECORD)
+            }
+            Direction::Outbound { policy } => {
+                let destination = destination();
+                let attempt = match &destination {
+                    None => Attempt::default(),
+                    Some(name) => Attempt {
+                        destination: Some(name),
+                        inbound_listener: host::property("xds\0listener_direction")
+                            .is_some_and(|direction| direction == INBOUND_LISTENER),
+                        authorization: host::request_header("authorization"),
+                        content_type: host::request_header("content-type"),
+                    },
+                };
+                let effect = policy.on_request(&attempt, may_wait, now());
+                if matches!(&effect, Effect::Continue(edits, _) if !edits.set.is_empty()) {
+                    self.injected.extend(destination.map(|name| (stream, name)));
+                }
+                (effect, OUTBOUND_RECORD)
+            }
+        };
+        if let Some(decision) = effect.decision() {
+            self.metrics.decision(decision);
+        }
+        let Some(outcome) = apply::apply(&effect, record) else {
+            self.metrics.event(Event::HostFailed, 1);
+            return apply::refuse();
+        };
+        outcome
+    }
+
+    /// Observing is no enforcement, and must not be mistaken for it.
+    fn announce_observe_mode(&mut self) {
+        let Direction::Inbound { policy, .. } = &self.direction else { return };
+        let config = policy.config();
+        let observing: Vec<&str> = config
+            .rules
+            .iter()
+            .filter(|rule| rule.mode == Mode::Observe)
+            .map(|rule| rule.name.as_ref())
+            .collect();
+        let count = u64::try_from(observing.len()).unwrap_or(u64::MAX);
+        if !observing.is_empty() {
+            let names = observing.join(", ");
+            let message = format!("entra-sidecar: NOT ENFORCED, only observed: rules {names}");
+            host::log(Level::Warn, &message);
+        }
+        self.metrics.gauge("observing_rules", Some(count));
+    }
+}
+
+/// What the cluster's own metadata calls itself; none where it says nothing.
+fn destination() -> Option<String> {
+    let path = "xds\0cluster_metadata\0filter_metadata\0entra_sidecar\0destination";
+    let name = host::property(path).filter(|name| !name.is_empty())?;
+    String::from_utf8(name).ok()
+}
+
+fn now() -> UnixTime {
+    // Without a clock everything has expired.
+    UnixTime(host::nanoseconds().map_or(u64::MAX, |time| time / 1_000_000_000))
+}

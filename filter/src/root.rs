@@ -1,0 +1,73 @@
+//! The root context: takes a configuration, ticks, and receives the broker's answers.
+
+use std::{cell::RefCell, rc::Rc};
+
+use policy::config::Config;
+use proxy_wasm::{
+    traits::{Context, HttpContext, RootContext},
+    types::ContextType,
+};
+
+use crate::{
+    host::{self, Level},
+    plugin::Plugin,
+    signature,
+    stream::Stream,
+};
+
+/// The root context of one plugin in one VM.
+pub(crate) struct Root {
+    pub(crate) id: u32,
+    pub(crate) plugin: Option<Rc<RefCell<Plugin>>>,
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, call: u32, _headers: usize, body: usize, _trailers: usize) {
+        if let Some(plugin) = &self.plugin {
+            plugin.borrow_mut().on_answer(call, body);
+        }
+    }
+}
+
+impl RootContext for Root {
+    /// Refuses whatever is wrong: then Envoy keeps the configuration that it has.
+    ///
+    /// No call is made here: from an upstream filter of a static cluster that ends Envoy.
+    fn on_configure(&mut self, size: usize) -> bool {
+        let Some(document) = host::plugin_configuration(size) else {
+            host::log(Level::Error, "entra-sidecar: the host gives no configuration");
+            return false;
+        };
+        let config = match Config::read(&document) {
+            Ok(config) => config,
+            Err(errors) => {
+                for error in &errors {
+                    host::log(Level::Error, &format!("entra-sidecar: configuration: {error}"));
+                }
+                return false;
+            }
+        };
+        if !signature::host_verifies() {
+            let message = "entra-sidecar: this host has no working `verify_signature` function, \
+                           which Envoy offers since 1.31: nothing could be verified";
+            host::log(Level::Error, message);
+            return false;
+        }
+        self.plugin = Some(Rc::new(RefCell::new(Plugin::new(self.id, config))));
+        host::set_tick_period(1).is_some()
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.borrow_mut().on_tick();
+        }
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream { id, plugin: self.plugin.clone() }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

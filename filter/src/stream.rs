@@ -1,0 +1,59 @@
+//! One HTTP stream: passes the host's callbacks on to the plugin.
+
+use std::{cell::RefCell, rc::Rc};
+
+use proxy_wasm::{
+    traits::{Context, HttpContext},
+    types::Action,
+};
+
+use crate::{
+    apply::{self, Outcome},
+    plugin::Plugin,
+};
+
+/// A stream of a configured plugin; without one it answers 503.
+pub(crate) struct Stream {
+    pub(crate) id: u32,
+    pub(crate) plugin: Option<Rc<RefCell<Plugin>>>,
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        #[cfg(feature = "trap")]
+        crate::trap::if_asked();
+        let outcome = match &self.plugin {
+            Some(plugin) => plugin.borrow_mut().on_request(self.id),
+            None => apply::refuse(),
+        };
+        match outcome {
+            Outcome::GoesOn => Action::Continue,
+            Outcome::Held | Outcome::Answered => Action::Pause,
+        }
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        if let Some(plugin) = &self.plugin {
+            plugin.borrow_mut().on_trailers();
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        if let Some(plugin) = &self.plugin {
+            plugin.borrow_mut().on_response(self.id);
+        }
+        Action::Continue
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Whoever goes away must not be woken: the host may give its id to another stream.
+        if let Some(plugin) = &self.plugin {
+            plugin.borrow_mut().forget(self.id);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Traps on request: only in the test build that shows what a trap does to everybody else.
+
+use crate::host;
+
+/// Executes `unreachable` where the request has the header `x-test-trap`.
+pub(crate) fn if_asked() {
+    if host::request_header("x-test-trap").is_some() {
+        core::arch::wasm32::unreachable();
+    }
+}

@@ -1,0 +1,123 @@
+//! The signing keys that the filter holds, by authority, as the broker handed them out.
+
+use std::{collections::HashMap, rc::Rc};
+
+use contract::{KeySets, route::KEY_LIFETIME_SECONDS};
+
+use crate::{
+    cloud::{Cloud, ORGANIZATIONS},
+    keys::TrustedKey,
+    time::UnixTime,
+};
+
+/// All keys, by the issuer that names their authority.
+#[derive(Debug, Default)]
+pub struct KeyStore {
+    sets: HashMap<Rc<str>, StoredSet>,
+}
+
+#[derive(Debug)]
+struct StoredSet {
+    fetched_at: UnixTime,
+    keys: HashMap<String, Rc<TrustedKey>>,
+}
+
+/// What the store knows about a key id.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// This key may sign for the tenant.
+    Trusted(Grounds),
+    /// There is such a key, but it signs for others.
+    SignsForOthers,
+    /// The authority has no such key, as far as we know.
+    UnknownKey {
+        /// The authority to ask for newer keys.
+        authority: Rc<str>,
+    },
+    /// The tenant's authority has no keys that are young enough.
+    NoKeys,
+}
+
+/// What the trust in a signature rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grounds {
+    /// The authority that published the key.
+    pub authority: Rc<str>,
+    /// The key.
+    pub key: Rc<TrustedKey>,
+    /// When the authority's keys get too old to be trusted.
+    pub until: UnixTime,
+}
+
+impl KeyStore {
+    /// Takes over what the broker handed out, which replaces everything held.
+    pub fn replace(&mut self, key_sets: &KeySets) {
+        let stored = key_sets.key_sets.iter().map(|set| {
+            let mut keys: HashMap<String, Rc<TrustedKey>> = HashMap::new();
+            let mut ambiguous = Vec::new();
+            for key in set.keys.iter().filter_map(|jwk| TrustedKey::from_jwk(jwk).ok()) {
+                match keys.get(&key.kid) {
+                    // One id with two keys: neither can be meant.
+                    Some(other) if **other != key => ambiguous.push(key.kid),
+                    Some(_) => {}
+                    None => {
+                        keys.insert(key.kid.clone(), Rc::new(key));
+                    }
+                }
+            }
+            keys.retain(|key_id, _| !ambiguous.contains(key_id));
+            (set.issuer.as_str().into(), StoredSet { fetched_at: UnixTime(set.fetched_at), keys })
+        });
+        self.sets = stored.collect();
+    }
+
+    /// Looks a key up for a token of `tenant`.
+    ///
+    /// Only the tenant's own authority is asked, or that of `organizations` where the broker keeps
+    /// no keys for the tenant: another tenant's keys are no keys for this one.
+    pub fn find(&self, cloud: Cloud, tenant: &str, key_id: &str, now: UnixTime) -> Lookup {
+        let authorities = [tenant, ORGANIZATIONS].map(|tenant| cloud.authority_issuer(tenant));
+        let found = authorities.iter().find_map(|issuer| self.sets.get_key_value(issuer.as_str()));
+        match found {
+            Some((authority, set)) if set.usable(now) => match set.keys.get(key_id) {
+                Some(key) if key.signs_for(cloud, tenant) => Lookup::Trusted(Grounds {
+                    authority: authority.clone(),
+                    key: key.clone(),
+                    until: set.until(),
+                }),
+                Some(_) => Lookup::SignsForOthers,
+                None => Lookup::UnknownKey { authority: authority.clone() },
+            },
+            Some(_) | None => Lookup::NoKeys,
+        }
+    }
+
+    /// Whether the authority still publishes exactly this key.
+    pub fn holds(&self, grounds: &Grounds) -> bool {
+        self.sets
+            .get(&*grounds.authority)
+            .and_then(|set| set.keys.get(&grounds.key.kid))
+            .is_some_and(|held| *held == grounds.key)
+    }
+
+    /// Whether there is an authority, and every one has keys that are young enough.
+    pub fn complete(&self, now: UnixTime) -> bool {
+        !self.sets.is_empty() && self.sets.values().all(|set| set.usable(now))
+    }
+
+    /// Age of the oldest set that has keys, in seconds.
+    pub fn age(&self, now: UnixTime) -> Option<u64> {
+        let with_keys = self.sets.values().filter(|set| !set.keys.is_empty());
+        with_keys.map(|set| now.since(set.fetched_at)).max()
+    }
+}
+
+impl StoredSet {
+    fn until(&self) -> UnixTime {
+        self.fetched_at.plus(KEY_LIFETIME_SECONDS)
+    }
+
+    fn usable(&self, now: UnixTime) -> bool {
+        !self.keys.is_empty() && now <= self.until()
+    }
+}

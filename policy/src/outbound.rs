@@ -1,0 +1,145 @@
+//! One outbound attempt: which token, if any, may go to this destination?
+//!
+//! The destination is what the cluster's own metadata says, never a header: an application can
+//! write headers. Without a rule for it there is no token.
+
+use std::collections::HashSet;
+
+use contract::TokenRequest;
+
+use crate::{
+    config::{ExistingAuthorization, OutboundConfig, OutboundRule},
+    decision::{Decision, Reason},
+    effect::{Edits, Effect, HeaderValue},
+    reply::Reply,
+    request::Protocol,
+    time::UnixTime,
+    token_store::{TokenAnswer, TokenCallResult, TokenStore},
+};
+
+/// Everything that decides about outbound attempts, and what it holds.
+#[derive(Debug)]
+pub struct Outbound {
+    config: OutboundConfig,
+    tokens: TokenStore,
+    /// Destinations that were seen without TLS.
+    stopped: HashSet<String>,
+}
+
+/// What is known of an attempt.
+#[derive(Debug, Default)]
+pub struct Attempt<'a> {
+    /// What the cluster's metadata names; none where it names nothing.
+    pub destination: Option<&'a str>,
+    /// Whether the listener says that it is an inbound one.
+    pub inbound_listener: bool,
+    /// The Authorization header, its lines joined by the host.
+    pub authorization: Option<Vec<u8>>,
+    /// The Content-Type header, which says how a refusal must look.
+    pub content_type: Option<Vec<u8>>,
+}
+
+impl Outbound {
+    /// Starts with nothing but the configuration.
+    pub fn new(config: OutboundConfig) -> Self {
+        let tokens = TokenStore::new(config.rules.iter().map(|rule| rule.token.clone()));
+        Self { config, tokens, stopped: HashSet::new() }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &OutboundConfig {
+        &self.config
+    }
+
+    /// Judges an attempt. After [`Effect::Wait`] and the broker's answer it is judged again.
+    ///
+    /// `may_wait` is false where too many wait already.
+    pub fn on_request(&self, attempt: &Attempt<'_>, may_wait: bool, now: UnixTime) -> Effect {
+        let Some(rule) = attempt.destination.and_then(|name| self.rule(name)) else {
+            return untouched(Reason::NoDestination, None);
+        };
+        // Callers from outside would get the application's tokens.
+        if attempt.inbound_listener {
+            return untouched(Reason::Misplaced, Some(rule));
+        }
+        if self.stopped.contains(&rule.token.destination) {
+            return untouched(Reason::InjectionStopped, Some(rule));
+        }
+        // A retried attempt still carries what we set on the one before.
+        let foreign = attempt
+            .authorization
+            .as_ref()
+            .is_some_and(|authorization| !self.tokens.is_ours(&rule.token, authorization));
+        match rule.existing_authorization {
+            ExistingAuthorization::Keep if foreign => {
+                return untouched(Reason::AuthorizationKept, Some(rule));
+            }
+            ExistingAuthorization::Refuse if foreign => {
+                return refuse(Reason::AuthorizationRefused, rule, attempt, None);
+            }
+            _ => {}
+        }
+        match self.tokens.ask(&rule.token, now) {
+            TokenAnswer::Authorization(header) => {
+                let set = vec![("authorization".into(), HeaderValue::Secret(header))];
+                let edits = Edits { remove: Vec::new(), set };
+                Effect::Continue(edits, decision(Reason::Injected, Some(rule)))
+            }
+            TokenAnswer::Wait if may_wait => Effect::Wait,
+            TokenAnswer::Wait => refuse(Reason::TooManyWaiting, rule, attempt, None),
+            TokenAnswer::Refused { reason, retry_after } => {
+                refuse(reason, rule, attempt, Some(retry_after))
+            }
+        }
+    }
+
+    /// A response came on an attempt that a token was injected into; `tls` is whether the
+    /// connection had it. Says whether injection was stopped by this.
+    pub fn on_response(&mut self, destination: &str, tls: bool) -> bool {
+        match self.rule(destination) {
+            Some(rule) if !tls && !rule.plaintext => self.stopped.insert(destination.to_owned()),
+            _ => false,
+        }
+    }
+
+    /// The call for a token to make now, if any; to be asked until there is none.
+    pub fn next_call(&mut self, now: UnixTime) -> Option<TokenRequest> {
+        self.tokens.next_call(now)
+    }
+
+    /// A call was answered.
+    pub fn on_result(&mut self, request: &TokenRequest, result: TokenCallResult, now: UnixTime) {
+        self.tokens.on_result(request, result, now);
+    }
+
+    /// Age of the oldest token held, in seconds.
+    pub fn token_age(&self, now: UnixTime) -> Option<u64> {
+        self.tokens.age(now)
+    }
+
+    fn rule(&self, destination: &str) -> Option<&OutboundRule> {
+        self.config.rules.iter().find(|rule| rule.token.destination == destination)
+    }
+}
+
+fn decision(reason: Reason, rule: Option<&OutboundRule>) -> Decision {
+    Decision { rule: rule.map(|rule| rule.name.clone()), ..Decision::new(reason) }
+}
+
+fn untouched(reason: Reason, rule: Option<&OutboundRule>) -> Effect {
+    Effect::Continue(Edits::default(), decision(reason, rule))
+}
+
+fn refuse(
+    reason: Reason,
+    rule: &OutboundRule,
+    attempt: &Attempt<'_>,
+    retry_after: Option<u64>,
+) -> Effect {
+    let protocol = attempt.content_type.as_deref().map(Protocol::of).unwrap_or_default();
+    let reply = Reply::new(reason, protocol, None, retry_after);
+    Effect::Reply(reply, decision(reason, Some(rule)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! The tokens that the outbound filter holds, and when to ask the broker for others.
+//!
+//! A token is fetched before anybody needs it and renewed while it is still good, so that requests
+//! find one. Everybody who waits for the same token waits for the same call.
+
+use std::{collections::HashMap, rc::Rc};
+
+use contract::{ErrorKind, IssuedToken, Secret, TokenRequest};
+
+use crate::{decision::Reason, time::UnixTime};
+
+/// A token is not used in its last seconds: it must still be good when it arrives.
+const MARGIN_SECONDS: u64 = 30;
+/// Pause after an answer that brought nothing newer, in seconds.
+const SAME_TOKEN_SECONDS: u64 = 5;
+/// Longest pause after failures that say nothing about when to come back, in seconds.
+const MAX_BACKOFF_SECONDS: u64 = 30;
+/// Longest pause that the broker can ask for, in seconds.
+const MAX_RETRY_AFTER_SECONDS: u64 = 300;
+
+/// The tokens of all rules.
+#[derive(Debug)]
+pub struct TokenStore {
+    slots: HashMap<TokenRequest, Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    current: Option<Held>,
+    /// The header value before this one: a retried attempt may still carry it.
+    previous: Option<Rc<Secret>>,
+    in_flight: bool,
+    next_fetch: UnixTime,
+    failures: u32,
+    refusal: Option<Reason>,
+}
+
+#[derive(Debug)]
+struct Held {
+    header: Rc<Secret>,
+    fetched_at: UnixTime,
+    expires_on: UnixTime,
+}
+
+/// What a request that needs a token is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenAnswer {
+    /// Set this Authorization value.
+    Authorization(Rc<Secret>),
+    /// Wait for the broker.
+    Wait,
+    /// There is none, and asking again makes sense after so many seconds.
+    Refused {
+        /// [`Reason::TokenUnavailable`] or [`Reason::TokenDenied`].
+        reason: Reason,
+        /// Seconds.
+        retry_after: u64,
+    },
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum TokenCallResult {
+    /// The broker issued a token.
+    Issued(IssuedToken),
+    /// The broker refused.
+    Refused(ErrorKind, Option<u64>),
+    /// The broker did not answer, or not in our language.
+    Failed,
+}
+
+impl TokenStore {
+    /// Slots for these tokens and no others.
+    pub fn new(requests: impl IntoIterator<Item = TokenRequest>) -> Self {
+        let slots = requests.into_iter().map(|request| (request, Slot::default())).collect();
+        Self { slots }
+    }
+
+    /// The token for a request, or what to do without.
+    pub fn ask(&self, request: &TokenRequest, now: UnixTime) -> TokenAnswer {
+        let Some(slot) = self.slots.get(request) else {
+            return TokenAnswer::Refused { reason: Reason::TokenDenied, retry_after: 1 };
+        };
+        match &slot.current {
+            Some(held) if held.usable(now) => TokenAnswer::Authorization(held.header.clone()),
+            _ if slot.in_flight || now >= slot.next_fetch => TokenAnswer::Wait,
+            _ => TokenAnswer::Refused {
+                reason: slot.refusal.unwrap_or(Reason::TokenUnavailable),
+                retry_after: slot.next_fetch.since(now).max(1),
+            },
+        }
+    }
+
+    /// Whether an Authorization value is one that we set on an earlier attempt of the request.
+    pub fn is_ours(&self, request: &TokenRequest, authorization: &[u8]) -> bool {
+        self.slots.get(request).is_some_and(|slot| {
+            let current = slot.current.as_ref().map(|held| &held.header);
+            current
+                .into_iter()
+                .chain(&slot.previous)
+                .any(|header| header.expose().as_bytes() == authorization)
+        })
+    }
+
+    /// A call to make now, if any. It is in flight until [`Self::on_result`].
+    pub fn next_call(&mut self, now: UnixTime) -> Option<TokenRequest> {
+        let due = self.slots.iter_mut().find(|(_, slot)| !slot.in_flight && now >= slot.next_fetch);
+        due.map(|(request, slot)| {
+            slot.in_flight = true;
+            request.clone()
+        })
+    }
+
+    /// A call was answered.
+    pub fn on_result(&mut self, request: &TokenRequest, result: TokenCallResult, now: UnixTime) {
+        let Some(slot) = self.slots.get_mut(request) else { return };
+        slot.in_flight = false;
+        let (refusal, pause) = match result {
+            TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
+                return slot.hold(&token, now);
+            }
+            TokenCallResult::Issued(_) | TokenCallResult::Failed => {
+                (Reason::TokenUnavailable, None)
+            }
+            TokenCallResult::Refused(kind, retry_after) => (reason_of(kind), retry_after),
+        };
+        slot.failures = slot.failures.saturating_add(1);
+        slot.refusal = Some(refusal);
+        let backoff = 1_u64.checked_shl(slot.failures.saturating_sub(1)).unwrap_or(u64::MAX);
+        let pause = pause.map_or(backoff.min(MAX_BACKOFF_SECONDS), |seconds| {
+            seconds.clamp(1, MAX_RETRY_AFTER_SECONDS)
+        });
+        slot.next_fetch = now.plus(pause);
+    }
+
+    /// Age of the oldest token held, in seconds.
+    pub fn age(&self, now: UnixTime) -> Option<u64> {
+        let held = self.slots.values().filter_map(|slot| slot.current.as_ref());
+        held.map(|held| now.since(held.fetched_at)).max()
+    }
+}
+
+impl Slot {
+    fn hold(&mut self, token: &IssuedToken, now: UnixTime) {
+        let header = Rc::new(Secret::new(format!("Bearer {}", token.access_token.expose())));
+        let same = self.current.as_ref().is_some_and(|held| held.header == header);
+        if !same {
+            let before = self.current.take();
+            self.previous = before.map(|held| held.header);
+            self.current =
+                Some(Held { header, fetched_at: now, expires_on: UnixTime(token.expires_on) });
+        }
+        self.failures = 0;
+        self.refusal = None;
+        let pause = if same { SAME_TOKEN_SECONDS } else { 1 };
+        self.next_fetch = UnixTime(token.refresh_on).max(now.plus(pause));
+    }
+}
+
+impl Held {
+    fn usable(&self, now: UnixTime) -> bool {
+        // A clock set back before the fetch says nothing about the token's end: it stays usable
+        // for the upstream to judge, and the next fetch comes as scheduled.
+        now.plus(MARGIN_SECONDS) < self.expires_on
+    }
+}
+
+/// Whether the answer is to our question, and a header can carry it.
+fn acceptable(token: &IssuedToken, request: &TokenRequest, now: UnixTime) -> bool {
+    let text = token.access_token.expose();
+    token.identity == request.identity
+        && token.scope == request.scope
+        && token.token_type.eq_ignore_ascii_case("Bearer")
+        && now.plus(MARGIN_SECONDS) < UnixTime(token.expires_on)
+        && !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+}
+
+/// What a caller is told: only what no waiting can mend is "denied".
+fn reason_of(kind: ErrorKind) -> Reason {
+    match kind {
+        ErrorKind::Transient | ErrorKind::Throttled | ErrorKind::Credential | ErrorKind::Config => {
+            Reason::TokenUnavailable
+        }
+        ErrorKind::ClaimsChallenge | ErrorKind::Disabled | ErrorKind::Denied => Reason::TokenDenied,
+    }
+}
