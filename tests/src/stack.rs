@@ -35,7 +35,7 @@ pub struct Builder {
     shipped_ports: bool,
     graph_proof: GraphProof,
     config: EnvoyConfig,
-    prepare_entra: Box<dyn FnOnce(&FakeEntra)>,
+    prepare_entra: Box<dyn FnOnce(&FakeEntra) + Send>,
 }
 
 /// How the upstream that plays Graph proves to be it.
@@ -143,6 +143,21 @@ impl Stack {
         self.broker = Some(Broker::start(&self.broker_settings).await);
     }
 
+    /// The port that a listener, or `admin`, has.
+    pub fn port(&self, listener: &str) -> u16 {
+        match listener {
+            "admin" => self.envoy.admin.port(),
+            "inbound" => self.envoy.inbound.port(),
+            "outbound" => self.envoy.outbound.port(),
+            _ => panic!("no listener {listener}"),
+        }
+    }
+
+    /// The port that the shipped file names for it.
+    pub fn shipped_port(&self, listener: &str) -> u16 {
+        EnvoyConfig::shipped().port(listener)
+    }
+
     /// Where logs, configurations and the broker's socket of this run are.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -225,7 +240,7 @@ impl Builder {
 
     /// Prepares the fake Entra before the broker asks it for anything.
     #[must_use]
-    pub fn entra(mut self, prepare: impl FnOnce(&FakeEntra) + 'static) -> Self {
+    pub fn entra(mut self, prepare: impl FnOnce(&FakeEntra) + Send + 'static) -> Self {
         self.prepare_entra = Box::new(prepare);
         self
     }

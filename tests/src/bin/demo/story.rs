@@ -1,0 +1,217 @@
+//! The story: each request with its answer, and whether it is as it should be.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use e2e::{
+    client::Request,
+    fake_entra::{
+        Call, Endpoint, Lifetime,
+        sample::{STOCK_API, TENANT, ada},
+    },
+    stack::{
+        Stack, unix_now,
+        world::{WEB, user},
+    },
+};
+use serde_json::Value;
+
+/// Life of the workload's tokens while the story is told, so that it sees some end.
+pub(crate) const SHORT_LIFE: Lifetime = Lifetime { expires_in: 20, refresh_in: Some(5) };
+
+/// How long a step may take before it counts as failed; far above what it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Calls that are made while Entra keeps the broker waiting.
+const CALLS_MEANWHILE: usize = 25;
+
+/// Tells the story; true when every answer was as it should be.
+pub(crate) async fn tell(stack: &Stack) -> bool {
+    let mut story = Story { stack, failures: 0 };
+    story.come_in().await;
+    let first = story.go_out().await;
+    story.rotate(first).await;
+    if story.failures == 0 {
+        println!("\nEvery answer was as it should be.");
+    } else {
+        println!("\n{} answers were not as they should be.", story.failures);
+    }
+    story.failures == 0
+}
+
+struct Story<'a> {
+    stack: &'a Stack,
+    failures: usize,
+}
+
+impl Story<'_> {
+    async fn come_in(&mut self) {
+        let entra = &self.stack.entra;
+        println!("\nCalls that come in, on http://{}", self.stack.envoy.inbound);
+        let elsewhere = entra.token(TENANT, WEB, STOCK_API).user(&ada(), &["Orders.Read"]).sign();
+        let unscoped = user(entra, &["Profile.Read"]).sign();
+        let rows = [
+            ("no token", None, 401, "token_missing"),
+            ("a token for another API", Some(elsewhere), 401, "audience_mismatch"),
+            ("a token without the scope", Some(unscoped), 403, "scope_missing"),
+        ];
+        for (what, token, status, reason) in rows {
+            let request = Request::get("/orders/7");
+            let request = match &token {
+                Some(token) => request.bearer(token),
+                None => request,
+            };
+            let before = self.stack.application.count();
+            self.call_in(what, &request, status, reason).await;
+            let untouched = self.stack.application.count() == before;
+            self.check(untouched, "a refused call reached the application");
+        }
+
+        let request = Request::get("/orders/7")
+            .bearer(&user(entra, &["Orders.Read"]).sign())
+            .header("x-entra-object-id", "administrator")
+            .header("X_Entra_Tenant_Id", "evil");
+        self.call_in("a good token, and spoofed headers", &request, 200, "allowed").await;
+        detail("sent", "x-entra-object-id: administrator, X_Entra_Tenant_Id: evil");
+        let Some(seen) = self.stack.application.requests().pop() else {
+            return self.check(false, "the application saw nothing");
+        };
+        let expected = [
+            ("x-entra-object-id", ada().object_id),
+            ("x-entra-tenant-id", TENANT.to_owned()),
+            ("x-entra-client-id", WEB.to_owned()),
+        ];
+        for (name, value) in expected {
+            let received = seen.header(name).unwrap_or_default();
+            detail("the application got", &format!("{name}: {received}"));
+            self.check(received == value, name);
+        }
+        let head = String::from_utf8_lossy(&seen.head).to_lowercase();
+        let clean = !head.contains("administrator") && !head.contains("evil");
+        self.check(clean, "a spoofed header reached the application");
+        let bare = seen.header("authorization").is_none();
+        self.check(bare, "the caller's token reached the application");
+        detail("and neither", "the spoofed headers nor the caller's token");
+    }
+
+    async fn call_in(&mut self, what: &str, request: &Request, status: u16, reason: &str) {
+        let (answer, record) = self.stack.call_recorded(request).await;
+        let found = record.get("reason").unwrap_or("nothing").to_owned();
+        println!("  GET /orders/7   {what:<36} {}  log: {found}", answer.status);
+        self.check(answer.status == status && found == reason, what);
+    }
+
+    /// An outbound call; gives the token that Graph saw.
+    async fn go_out(&mut self) -> Option<String> {
+        println!("\nCalls that go out, by http://{} over TLS to Graph", self.stack.envoy.outbound);
+        let answer = self.stack.call_graph(Request::get("/v1.0/users")).await;
+        println!("  GET /v1.0/users   {:<34} {}", "without any Authorization", answer.status);
+        self.check(answer.status == 200, "the call did not succeed");
+        let seen = self.stack.graph.requests().pop();
+        let token = seen.and_then(|request| request.bearer());
+        let claims = token.as_deref().map(claims).unwrap_or_default();
+        let text = |name: &str| claims[name].as_str().unwrap_or("?").to_owned();
+        detail("Graph got", &format!("Authorization: Bearer {}", shortened(token.as_deref())));
+        detail("a token for", &format!("{}, of application {}", text("aud"), text("appid")));
+        self.check(text("aud") == "https://graph.microsoft.com", "Graph got no token for it");
+        let application_had_it =
+            token.as_deref().is_some_and(|token| answer.text().contains(token));
+        self.check(!application_had_it, "the application had the token");
+        token
+    }
+
+    /// Renewal: while Entra keeps the broker waiting for the next token, calls go on.
+    async fn rotate(&mut self, first: Option<String>) {
+        println!(
+            "\nThe token ends after {} s and is due for renewal after {}; Entra answers late",
+            SHORT_LIFE.expires_in,
+            SHORT_LIFE.refresh_in.unwrap_or_default()
+        );
+        let gate = self.stack.entra.hold_next(Endpoint::Token, 1);
+        let held = self.call_until(|stack| stack.entra.calls_of(Endpoint::Token).iter().any(waits));
+        let held = held.await;
+        self.check(held, "the broker did not renew ahead");
+
+        let before = self.stack.graph.requests().len();
+        let mut succeeded = 0;
+        for _ in 0..CALLS_MEANWHILE {
+            succeeded += usize::from(self.call().await);
+        }
+        let still_held = self.stack.entra.calls_of(Endpoint::Token).iter().any(waits);
+        let meanwhile = self.tokens_since(before);
+        println!(
+            "  while Entra keeps the broker waiting: {succeeded} of {CALLS_MEANWHILE} calls 200"
+        );
+        self.check(succeeded == CALLS_MEANWHILE && still_held, "a call waited for the renewal");
+        self.check(meanwhile.len() == 1 && !meanwhile.contains(&None), "they had no token");
+        let old = meanwhile.first().cloned().flatten().or(first);
+
+        gate.open();
+        let changed = self.call_until(|stack| {
+            let latest = stack.graph.requests().pop().and_then(|request| request.bearer());
+            latest.is_some() && latest != old
+        });
+        let changed = changed.await;
+        self.check(changed, "the new token was never used");
+        let new = self.stack.graph.requests().pop().and_then(|request| request.bearer());
+        let left = old.as_deref().map(claims).and_then(|claims| claims["exp"].as_u64());
+        let left = left.unwrap_or_default().saturating_sub(unix_now());
+        println!("  once it answers: calls carry the next token, {left} s before the old one ends");
+        detail("old", &shortened(old.as_deref()));
+        detail("new", &shortened(new.as_deref()));
+        self.check(left > 0, "the old token had ended");
+        let all = self.tokens_since(0);
+        self.check(!all.contains(&None), "a call went out without a token");
+    }
+
+    /// Makes calls until a condition holds; false when it does not in time.
+    async fn call_until(&self, holds: impl Fn(&Stack) -> bool) -> bool {
+        let calls = async {
+            let mut all_succeeded = true;
+            while !holds(self.stack) {
+                all_succeeded &= self.call().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            all_succeeded
+        };
+        tokio::time::timeout(PATIENCE, calls).await.unwrap_or(false)
+    }
+
+    async fn call(&self) -> bool {
+        self.stack.call_graph(Request::get("/v1.0/users")).await.status == 200
+    }
+
+    fn tokens_since(&self, index: usize) -> BTreeSet<Option<String>> {
+        let requests = self.stack.graph.requests();
+        requests.iter().skip(index).map(e2e::upstream::Recorded::bearer).collect()
+    }
+
+    fn check(&mut self, holds: bool, what: &str) {
+        if !holds {
+            self.failures += 1;
+            println!("  NOT AS IT SHOULD BE: {what}");
+        }
+    }
+}
+
+/// Entra has the question and has not answered.
+fn waits(call: &Call) -> bool {
+    call.status.is_none()
+}
+
+fn detail(name: &str, text: &str) {
+    println!("      {name:<20} {text}");
+}
+
+/// Enough of a token to tell it from others, and not enough to use it.
+fn shortened(token: Option<&str>) -> String {
+    let Some(token) = token else { return "none".to_owned() };
+    let end = token.get(token.len().saturating_sub(6)..).unwrap_or_default();
+    format!("{}…{end} ({} characters)", token.get(..6).unwrap_or_default(), token.len())
+}
+
+/// The claims of a token, unverified: the fake Entra has just signed it.
+fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    payload.and_then(|payload| serde_json::from_slice(&payload).ok()).unwrap_or_default()
+}
