@@ -1,0 +1,219 @@
+//! The fake Entra with a client that nobody here wrote: msal, Microsoft's library for Python.
+//!
+//! `cargo xtask test` installs it, pinned by hash, and says where in `PYTHON_CLIENTS`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "a test's own functions fail the test"
+)]
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use e2e::fake_entra::{
+    Endpoint, FakeEntra, Lifetime,
+    sample::{
+        Cluster, ORDERS_API, STOCK_URI, TENANT, TILL, TILL_SECRET, WORKLOAD, WORKLOAD_SUBJECT,
+    },
+};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use serde_json::{Value, json};
+
+const AUDIENCE: &str = "api://AzureADTokenExchange";
+const ORDERS_SCOPE: &str = "api://orders/.default";
+const STOCK_SCOPE: &str = "https://stock.contoso.com/.default";
+
+/// What msal answers; see `tests/clients/msal_client.py`.
+fn msal(entra: &FakeEntra, asked: &Value) -> Vec<Value> {
+    let variable = |name: &str| {
+        std::env::var(name).unwrap_or_else(|_| {
+            panic!("{name} is not set: run this by `cargo xtask test clients`, which installs msal")
+        })
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/msal_client.py");
+    let mut child = Command::new(variable("PYTHON"))
+        .arg(script)
+        .env("PYTHONPATH", variable("PYTHON_CLIENTS"))
+        .env("HTTPS_PROXY", entra.proxy_url())
+        .env("REQUESTS_CA_BUNDLE", entra.ca_file())
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Python starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(asked.to_string().as_bytes()).expect("written");
+    drop(input);
+    let output = child.wait_with_output().expect("Python ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "msal_client.py failed: {errors}");
+    serde_json::from_slice(&output.stdout).expect("JSON from msal_client.py")
+}
+
+fn with_secret(changes: &[(&str, &str)]) -> Value {
+    changed(json!({"client_id": TILL, "scope": ORDERS_SCOPE, "secret": TILL_SECRET}), changes)
+}
+
+fn with_assertion(assertion: &str, changes: &[(&str, &str)]) -> Value {
+    let asked = json!({"client_id": WORKLOAD, "scope": STOCK_SCOPE, "assertion": assertion});
+    changed(asked, changes)
+}
+
+fn changed(mut asked: Value, changes: &[(&str, &str)]) -> Value {
+    asked["authority"] = json!(format!("https://login.microsoftonline.com/{TENANT}"));
+    for (name, value) in changes {
+        asked[*name] = json!(value);
+    }
+    asked
+}
+
+fn assertion(entra: &FakeEntra, cluster: &Cluster) -> String {
+    cluster.token(WORKLOAD_SUBJECT, AUDIENCE, entra.now(), 3600)
+}
+
+#[test]
+fn msal_gets_tokens_with_a_secret_and_with_a_federated_assertion() {
+    let (entra, cluster) = FakeEntra::sample();
+    let version_2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+    let version_1 = format!("https://sts.windows.net/{TENANT}/");
+    for (case, asked, expected) in [
+        (
+            "secret",
+            with_secret(&[]),
+            json!({"aud": ORDERS_API, "iss": version_2, "azp": TILL, "azpacr": "1",
+                "roles": ["Orders.Read.All"], "ver": "2.0"}),
+        ),
+        (
+            "assertion",
+            with_assertion(&assertion(&entra, &cluster), &[]),
+            json!({"aud": STOCK_URI, "iss": version_1, "appid": WORKLOAD, "appidacr": "2",
+                "roles": ["Stock.Read.All"], "ver": "1.0"}),
+        ),
+    ] {
+        let answer = msal(&entra, &asked).remove(0);
+        assert_eq!(answer["token_type"], json!("Bearer"), "{case}: {answer}");
+        assert_eq!(answer["expires_in"], json!(3599), "{case}");
+        let token = answer["access_token"].as_str().expect("a token");
+        let claims = verified(&entra.key_set(TENANT), token);
+        for (name, value) in expected.as_object().expect("an object") {
+            assert_eq!(&claims[name], value, "{case}: {name}");
+        }
+        assert_eq!(claims["tid"], json!(TENANT), "{case}");
+    }
+    assert_eq!(entra.issued(), 2);
+    let calls = entra.calls_of(Endpoint::Token);
+    for call in &calls {
+        assert_eq!(call.header("x-client-sku"), Some("MSAL.Python"), "msal itself asked");
+    }
+}
+
+#[test]
+fn msal_is_refused_with_entras_own_error_shapes() {
+    let (entra, cluster) = FakeEntra::sample();
+    let good = assertion(&entra, &cluster);
+    let now = entra.now();
+    let of = |subject: &str, audience: &str| cluster.token(subject, audience, now, 3600);
+    let stranger = Cluster::new(&cluster.issuer, 99).token(WORKLOAD_SUBJECT, AUDIENCE, now, 3600);
+    let elsewhere = Cluster { issuer: "https://oidc.example".to_owned(), key: cluster.key.clone() };
+    let elsewhere = elsewhere.token(WORKLOAD_SUBJECT, AUDIENCE, now, 3600);
+    let ended = cluster.token(WORKLOAD_SUBJECT, AUDIENCE, now - 4000, 3600);
+    let unknown = "aaaaaaaa-0000-4000-8000-00000000000f";
+    for (case, asked, error, code) in [
+        ("wrong secret", with_secret(&[("secret", "wrong")]), "invalid_client", 7_000_215),
+        ("unknown client", with_secret(&[("client_id", unknown)]), "unauthorized_client", 700_016),
+        (
+            "unknown resource",
+            with_secret(&[("scope", "api://nobody/.default")]),
+            "invalid_resource",
+            500_011,
+        ),
+        (
+            "single scope",
+            with_secret(&[("scope", "api://orders/Orders.Read.All")]),
+            "invalid_scope",
+            1_002_012,
+        ),
+        ("no federation", with_assertion(&good, &[("client_id", TILL)]), "invalid_request", 70021),
+        (
+            "other subject",
+            with_assertion(&of("system:serviceaccount:shop:till", AUDIENCE), &[]),
+            "invalid_client",
+            700_213,
+        ),
+        (
+            "other audience",
+            with_assertion(&of(WORKLOAD_SUBJECT, "api://orders"), &[]),
+            "invalid_client",
+            700_212,
+        ),
+        ("other issuer", with_assertion(&elsewhere, &[]), "invalid_client", 700_211),
+        ("other key", with_assertion(&stranger, &[]), "invalid_client", 700_027),
+        ("ended", with_assertion(&ended, &[]), "invalid_client", 700_024),
+        ("no token", with_assertion("garbage", &[]), "invalid_request", 50027),
+    ] {
+        let answer = msal(&entra, &asked).remove(0);
+        assert_eq!(answer["error"], json!(error), "{case}: {answer}");
+        assert_eq!(answer["error_codes"], json!([code]), "{case}: {answer}");
+        let correlation_id = answer["correlation_id"].as_str().expect("a text");
+        let description = answer["error_description"].as_str().expect("a text");
+        assert!(description.starts_with(&format!("AADSTS{code}: ")), "{case}: {description}");
+        assert!(description.contains(correlation_id), "{case}: {description}");
+        let calls = entra.calls_of(Endpoint::Token);
+        let last = calls.last().expect("a call");
+        assert_eq!(last.header("client-request-id"), Some(correlation_id), "{case}");
+        assert!(answer.get("access_token").is_none(), "{case}");
+    }
+    assert_eq!(entra.issued(), 0);
+}
+
+#[test]
+fn msal_refuses_a_tenant_that_is_not_there() {
+    let (entra, _) = FakeEntra::sample();
+    let authority = "https://login.microsoftonline.com/dddddddd-0000-4000-8000-00000000000f";
+    let answer = msal(&entra, &with_secret(&[("authority", authority)])).remove(0);
+    let error = answer["authority_error"].as_str().expect("a refusal by msal itself");
+    assert!(error.contains("authority"), "{error}");
+    assert_eq!(entra.count(Endpoint::Token), 0);
+    assert!(entra.calls().iter().any(|call| call.refused == Some(90002)));
+}
+
+#[test]
+fn msal_asks_once_for_a_token_that_lives_and_again_for_one_that_is_due() {
+    for (lifetime, asked_times) in [
+        (Lifetime { expires_in: 3599, refresh_in: None }, 1),
+        (Lifetime { expires_in: 3599, refresh_in: Some(0) }, 2),
+        (Lifetime { expires_in: 60, refresh_in: None }, 2),
+    ] {
+        let (entra, _) = FakeEntra::sample();
+        entra.set_lifetime(lifetime);
+        let mut asked = with_secret(&[]);
+        asked["twice"] = json!(true);
+        let answers = msal(&entra, &asked);
+        assert!(answers.iter().all(|answer| answer["access_token"].is_string()), "{answers:?}");
+        assert_eq!(entra.count(Endpoint::Token), asked_times, "{lifetime:?}");
+    }
+}
+
+/// The claims of a token that a published key verifies.
+fn verified(key_set: &Value, token: &str) -> Value {
+    let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("base64url");
+    let (signed, signature) = token.rsplit_once('.').expect("a token");
+    let (header, payload) = signed.split_once('.').expect("a header");
+    let header: Value = serde_json::from_slice(&decoded(header)).expect("JSON");
+    let keys = key_set["keys"].as_array().expect("keys");
+    let key = keys.iter().find(|key| key["kid"] == header["kid"]).expect("a published key");
+    let text = |member: &str| decoded(key[member].as_str().expect("a text"));
+    RsaPublicKeyComponents { n: text("n"), e: text("e") }
+        .verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &decoded(signature))
+        .expect("a signature by a published key");
+    serde_json::from_slice(&decoded(payload)).expect("JSON")
+}
