@@ -17,6 +17,9 @@ use nix::{
     unistd::Pid,
 };
 
+/// Longer than an Envoy without requests needs to clear away the last ones.
+const SETTLE: Duration = Duration::from_micros(200);
+
 /// The Envoy program.
 pub(crate) struct Program {
     path: PathBuf,
@@ -69,7 +72,11 @@ pub(crate) struct Envoy {
 
 impl Envoy {
     /// CPU time of all its threads since its start, in nanoseconds.
+    ///
+    /// The kernel books a running thread's time when it goes off its core or at the next tick
+    /// (milliseconds later), so this first lets the worker run out of work and go to sleep.
     pub(crate) fn cpu_nanoseconds(&self) -> Result<i64> {
+        thread::sleep(SETTLE);
         let time = self.clock.now()?;
         Ok(time.tv_sec().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec()))
     }

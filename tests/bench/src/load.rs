@@ -2,7 +2,8 @@
 //!
 //! Two ways to send: *saturating*, with all connections busy, so that Envoy never sleeps and its
 //! CPU per request does not depend on how it is woken; and *paced*, one request each so many
-//! microseconds, whose times count from when each was due, late or not.
+//! microseconds, whose times count from when each was due, late or not. Nothing here sleeps while
+//! it waits: Envoy would pay for waking it, now and then. The upstream is served meanwhile.
 
 use std::{
     io::{Read, Write},
@@ -13,8 +14,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::upstream::{Upstream, pending};
+
 /// Connections kept busy when saturating.
 const CONNECTIONS: usize = 16;
+/// An answer that has not come after this never will.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The whole texts of requests; more than one for rows where no two may be alike.
 pub(crate) struct RequestTexts {
@@ -50,24 +55,25 @@ impl RequestTexts {
     }
 }
 
-/// Connections to one listener.
+/// Connections to one listener, and the upstream behind it where it has one.
 pub(crate) struct Connections {
     streams: Vec<UnixStream>,
     status_line: String,
+    upstream: Option<Upstream>,
 }
 
 impl Connections {
     /// Connects; every answer must have this status.
-    pub(crate) fn open(socket: &Path, status: u16) -> Result<Self> {
+    pub(crate) fn open(socket: &Path, status: u16, upstream: Option<Upstream>) -> Result<Self> {
         let streams = (0..CONNECTIONS)
             .map(|_| {
                 let stream = UnixStream::connect(socket)?;
-                stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+                stream.set_nonblocking(true)?;
                 Ok(stream)
             })
             .collect::<Result<_>>()
             .with_context(|| format!("no listener at {}", socket.display()))?;
-        Ok(Self { streams, status_line: format!("HTTP/1.1 {status} ") })
+        Ok(Self { streams, status_line: format!("HTTP/1.1 {status} "), upstream })
     }
 
     /// Sends `count` requests with all connections busy; returns how long that took.
@@ -76,7 +82,6 @@ impl Connections {
         requests: &mut RequestTexts,
         count: usize,
     ) -> Result<Duration> {
-        let status_line = self.status_line.as_bytes();
         let began = Instant::now();
         let mut sent: usize = 0;
         for stream in self.streams.iter_mut().take(count) {
@@ -89,7 +94,7 @@ impl Connections {
                 if answered == count {
                     break;
                 }
-                read_answer(stream, status_line)?;
+                read_answer(stream, self.status_line.as_bytes(), self.upstream.as_mut())?;
                 answered = answered.saturating_add(1);
                 if sent < count {
                     stream.write_all(requests.next()?)?;
@@ -107,7 +112,6 @@ impl Connections {
         count: usize,
         interval: Duration,
     ) -> Result<Vec<Duration>> {
-        let status_line = self.status_line.as_bytes();
         let stream = self.streams.first_mut().context("no connection")?;
         let mut times = Vec::with_capacity(count);
         let mut due = Instant::now();
@@ -116,7 +120,7 @@ impl Connections {
                 std::hint::spin_loop();
             }
             stream.write_all(requests.next()?)?;
-            read_answer(stream, status_line)?;
+            read_answer(stream, self.status_line.as_bytes(), self.upstream.as_mut())?;
             times.push(due.elapsed());
             due = due.checked_add(interval).context("the end of time")?;
         }
@@ -126,7 +130,7 @@ impl Connections {
     /// The status line of one request, whatever it is, on a connection of its own.
     pub(crate) fn status_of(socket: &Path, requests: &mut RequestTexts) -> Result<String> {
         let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(requests.next()?)?;
         let mut buffer = [0; 4096];
         let length = stream.read(&mut buffer)?;
@@ -136,15 +140,32 @@ impl Connections {
 }
 
 /// Reads one answer; the listeners' answers have no body, so they end with their headers.
-fn read_answer(stream: &mut UnixStream, status_line: &[u8]) -> Result<()> {
+fn read_answer(
+    stream: &mut UnixStream,
+    status_line: &[u8],
+    mut upstream: Option<&mut Upstream>,
+) -> Result<()> {
     let mut buffer = [0; 2048];
     let mut length: usize = 0;
+    let mut waited: u32 = 0;
+    let mut began = None;
     while !buffer.get(..length).is_some_and(|answer| answer.ends_with(b"\r\n\r\n")) {
-        let read = stream.read(buffer.get_mut(length..).unwrap_or_default())?;
-        if read == 0 {
-            bail!("the connection ended within an answer");
+        match pending(stream.read(buffer.get_mut(length..).unwrap_or_default()))? {
+            Some(0) => bail!("the connection ended within an answer"),
+            Some(read) => length = length.saturating_add(read),
+            None => {
+                if let Some(upstream) = &mut upstream {
+                    upstream.serve_pending()?;
+                }
+                waited = waited.wrapping_add(1);
+                if waited.is_multiple_of(1024)
+                    && began.get_or_insert_with(Instant::now).elapsed() > PATIENCE
+                {
+                    bail!("no answer after {PATIENCE:?}");
+                }
+                continue;
+            }
         }
-        length = length.saturating_add(read);
         if !buffer.starts_with(status_line) {
             let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
             bail!("not what the row expects:\n{answer}");

@@ -1,8 +1,7 @@
 //! `cargo xtask bench`: what the filter costs Envoy, beside Envoy's own filters.
 //!
-//! One Envoy holds all rows side by side, each on a listener of its own; a second one plays the
-//! API of the outbound rows. Rows take turns in short rounds, and each is compared with its
-//! baseline of the same turn. What is compared is CPU of the Envoy process per request: it does
+//! One Envoy holds all rows side by side, each on a listener of its own. Rows take turns in short
+//! rounds, and each is compared with its baseline of the same turn. What is compared is CPU of the Envoy process per request: it does
 //! not change with how fast the load generator is, and little with what else the machine does.
 
 mod broker;
@@ -15,6 +14,7 @@ mod rounds;
 mod rows;
 mod stage;
 mod statistics;
+mod upstream;
 
 use std::{
     env,
@@ -31,14 +31,20 @@ use crate::{
     report::Report,
     rounds::{Effort, Samples, Traffic},
     stage::Stage,
+    upstream::Certificate,
 };
 
 /// More than the decision cache's bytes can hold, so that shown in turn none is ever found there.
 const TOKENS: usize = 12_000;
 
 /// A run that ends within 90 s.
-const QUICK: Effort =
-    Effort { cycles: 60, saturating: 500, paced: 40, interval: Duration::from_micros(500) };
+const QUICK: Effort = Effort {
+    cycles: 60,
+    passes: 4,
+    saturating: 128,
+    paced: 30,
+    interval: Duration::from_micros(500),
+};
 /// A run whose ratios can be quoted.
 const FULL: Effort = Effort { cycles: 400, ..QUICK };
 
@@ -62,28 +68,27 @@ fn main() -> Result<()> {
         callers: &callers,
         injected: &injected,
     };
-    stage.write_certificate()?;
+    let certificate = Certificate::make(directory.path())?;
     let keys = callers.key_sets.clone();
     broker::serve(&directory.path().join("broker.sock"), keys, injected.clone())?;
 
     // What is started inherits the core, so Envoy has the first and everything else the second.
-    let pinned = envoy::stay_on_core(1).is_ok();
-    let _upstream = program.start(directory.path(), "upstream", &stage.upstream()?)?;
-    if pinned {
-        envoy::stay_on_core(0)?;
-    }
+    println!("{}", report::machine(&version));
+    let pinned = envoy::stay_on_core(0).is_ok();
     let measured = program.start(directory.path(), "measured", &stage.measured()?)?;
     if pinned {
         envoy::stay_on_core(1)?;
     }
-    println!("{}", report::machine(&version, pinned));
-
     let measured_rows: Vec<_> = rows::ROWS
         .into_iter()
-        .filter(|row| env::var_os("PEERS_ONLY").is_none() || !row.name.contains("bound_hit") && !row.name.contains("bound_first"))
+        .filter(|row| {
+            env::var_os("PEERS_ONLY").is_none()
+                || !row.name.contains("bound_hit") && !row.name.contains("bound_first")
+        })
         .collect();
     let mut samples = Samples::default();
-    let traffic = Traffic { path: &policy.path, tokens: &callers.tokens };
+    let traffic =
+        Traffic { path: &policy.path, tokens: &callers.tokens, certificate: &certificate };
     let outcome = refuses_strangers(directory.path(), &policy).and_then(|()| {
         let effort = options.effort;
         rounds::measure(&measured, directory.path(), &measured_rows, &traffic, effort, &mut samples)
@@ -102,7 +107,9 @@ fn main() -> Result<()> {
 /// A filter that lets everybody pass would look fast: each guarded row must refuse a stranger.
 fn refuses_strangers(directory: &Path, policy: &DemoPolicy) -> Result<()> {
     for name in rows::GUARDED {
-        if env::var_os("PEERS_ONLY").is_some() && name.starts_with("inbound") { continue; }
+        if env::var_os("PEERS_ONLY").is_some() && name.starts_with("inbound") {
+            continue;
+        }
         let mut stranger = RequestTexts::new(&policy.path, &[]);
         let socket = directory.join(format!("{name}.sock"));
         let status = Connections::status_of(&socket, &mut stranger)?;

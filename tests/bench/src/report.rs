@@ -106,8 +106,8 @@ impl Report<'_> {
     }
 }
 
-/// Cores, CPU model and Envoy, for whoever compares two tables.
-pub(crate) fn machine(envoy: &str, pinned: bool) -> String {
+/// Cores, CPU model, load and Envoy, for whoever compares two tables.
+pub(crate) fn machine(envoy: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = information
@@ -115,7 +115,6 @@ pub(crate) fn machine(envoy: &str, pinned: bool) -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown CPU", |(_, model)| model);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default().to_owned();
-    let placed = if pinned { "Envoy on core 0, load on core 1" } else { "no core of its own" };
-    format!("{cores} cores, {model}, load {load}, {placed}\nEnvoy {envoy}, one worker")
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{cores} cores, {model}, load {load} before\nEnvoy {envoy}, one worker")
 }

@@ -9,16 +9,19 @@ use crate::{
     load::{Connections, RequestTexts},
     rows::{Requests, Row},
     statistics::{median, median_added, percentile},
+    upstream::{Certificate, Upstream},
 };
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    /// Rounds that each row has.
+    /// Rounds that each row has with one Envoy.
     pub(crate) cycles: usize,
-    /// Requests in a saturating round.
+    /// Passes of a round: what else the machine does only ever adds, so the least counts.
+    pub(crate) passes: usize,
+    /// Requests in a saturating pass.
     pub(crate) saturating: usize,
-    /// Requests in a paced round.
+    /// Paced requests in a round.
     pub(crate) paced: usize,
     /// Time between two paced requests.
     pub(crate) interval: Duration,
@@ -30,6 +33,8 @@ pub(crate) struct Traffic<'a> {
     pub(crate) path: &'a str,
     /// Distinct tokens, more than any cache holds.
     pub(crate) tokens: &'a [String],
+    /// What the upstreams of outbound rows show to Envoy.
+    pub(crate) certificate: &'a Certificate,
 }
 
 /// What a row's rounds measured, by row name; each vector has one entry per cycle or request.
@@ -60,7 +65,7 @@ pub(crate) struct Summary {
     pub(crate) rps: f64,
 }
 
-/// Measures all rows; `progress` is told before each cycle.
+/// Measures all rows on one Envoy.
 pub(crate) fn measure(
     envoy: &Envoy,
     directory: &Path,
@@ -74,23 +79,28 @@ pub(crate) fn measure(
     for lane in &mut lanes {
         lane.warm_up(effort).with_context(|| lane.row.name)?;
     }
-    let count = lanes.len();
-    for cycle in 0..effort.cycles {
-        // Each cycle begins with another row, so no row always follows the same disturbance.
-        lanes.rotate_left(cycle.checked_rem(count).unwrap_or_default());
+    for _ in 0..effort.cycles {
+        for _ in 0..effort.passes {
+            for lane in &mut lanes {
+                lane.pass(envoy, effort).with_context(|| lane.row.name)?;
+            }
+            // Another row first, so that none always follows the same one.
+            lanes.rotate_left(1);
+        }
         for lane in &mut lanes {
-            let name = lane.row.name;
-            lane.round(envoy, effort, samples.rows.entry(name).or_default()).context(name)?;
+            lane.finish_round(effort, samples).with_context(|| lane.row.name)?;
         }
     }
     Ok(())
 }
 
-/// A row with its connections and requests.
+/// A row with its connections and requests, and the best pass of its round.
 struct Lane {
     row: Row,
     connections: Connections,
     requests: RequestTexts,
+    cpu_us: f64,
+    rps: f64,
 }
 
 impl Lane {
@@ -100,30 +110,45 @@ impl Lane {
             Requests::FreshTokens => traffic.tokens,
             Requests::NoToken => &[],
         };
+        let upstream = match row.requests {
+            Requests::OneToken | Requests::FreshTokens => None,
+            Requests::NoToken => {
+                let socket = directory.join(format!("{}-upstream.sock", row.listener));
+                Some(Upstream::listen(&socket, traffic.certificate)?)
+            }
+        };
         let socket = directory.join(format!("{}.sock", row.listener));
         Ok(Self {
             row,
-            connections: Connections::open(&socket, row.status)?,
+            connections: Connections::open(&socket, row.status, upstream)?,
             requests: RequestTexts::new(traffic.path, tokens),
+            cpu_us: f64::INFINITY,
+            rps: 0.0,
         })
     }
 
     fn warm_up(&mut self, effort: Effort) -> Result<()> {
-        self.connections.saturate(&mut self.requests, effort.saturating.saturating_mul(4))?;
+        self.connections.saturate(&mut self.requests, effort.saturating.saturating_mul(8))?;
         Ok(())
     }
 
-    fn round(&mut self, envoy: &Envoy, effort: Effort, samples: &mut RowSamples) -> Result<()> {
-        let count = effort.saturating;
+    fn pass(&mut self, envoy: &Envoy, effort: Effort) -> Result<()> {
         let before = envoy.cpu_nanoseconds()?;
-        let elapsed = self.connections.saturate(&mut self.requests, count)?;
+        let elapsed = self.connections.saturate(&mut self.requests, effort.saturating)?;
         let spent = envoy.cpu_nanoseconds()?.saturating_sub(before);
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-        let (spent_us, count) = (spent as f64 / 1_000.0, count as f64);
-        samples.cpu_us.push(spent_us / count);
-        samples.rps.push(count / elapsed.as_secs_f64());
+        let (spent_us, count) = (spent as f64 / 1_000.0, effort.saturating as f64);
+        self.cpu_us = self.cpu_us.min(spent_us / count);
+        self.rps = self.rps.max(count / elapsed.as_secs_f64());
+        Ok(())
+    }
+
+    fn finish_round(&mut self, effort: Effort, samples: &mut Samples) -> Result<()> {
         let times = self.connections.pace(&mut self.requests, effort.paced, effort.interval)?;
-        samples.latency_us.extend(times.iter().map(|time| time.as_secs_f64() * 1e6));
+        let row = samples.rows.entry(self.row.name).or_default();
+        row.latency_us.extend(times.iter().map(|time| time.as_secs_f64() * 1e6));
+        row.cpu_us.push(std::mem::replace(&mut self.cpu_us, f64::INFINITY));
+        row.rps.push(std::mem::take(&mut self.rps));
         Ok(())
     }
 }

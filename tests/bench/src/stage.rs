@@ -1,4 +1,4 @@
-//! What is set up around the filters: the measured Envoy's and the upstream's configuration.
+//! What is set up around the filters: the configuration of the Envoy that is measured.
 //!
 //! The peers' filters are files (`peers/`), so that nobody tunes them in passing; ours come from
 //! the repository's `envoy.yaml`. Every filter stands alone on its listener or cluster.
@@ -63,19 +63,6 @@ impl Stage<'_> {
             },
         });
         Ok(whole.to_string())
-    }
-
-    /// The configuration of the Envoy that plays the API.
-    pub(crate) fn upstream(&self) -> Result<String> {
-        Ok(self.filled(include_str!("../stage/upstream.yaml"), &[])?.to_string())
-    }
-
-    /// Writes the upstream's certificate and key, self-signed and made for this run.
-    pub(crate) fn write_certificate(&self) -> Result<()> {
-        let made = rcgen::generate_simple_self_signed(["upstream.test".to_owned()])?;
-        std::fs::write(self.directory.join("certificate.pem"), made.cert.pem())?;
-        std::fs::write(self.directory.join("key.pem"), made.signing_key.serialize_pem())?;
-        Ok(())
     }
 
     fn peer(&self, template: &str, vm: &str) -> Result<Value> {
