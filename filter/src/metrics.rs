@@ -4,14 +4,12 @@
 //! tick, one second ago at most, is lost with it when it traps; `wasm.*.vm_reload_success` shows
 //! that. Names are closed lists: nothing of a request gets into one.
 
-use std::collections::BTreeMap;
-
 use policy::decision::{Decision, Reason};
 
 use crate::host::{self, MetricKind};
 
 /// What is counted besides decisions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A denial that was only observed.
     Observed,
@@ -47,20 +45,18 @@ impl Event {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     direction: &'static str,
-    decisions: BTreeMap<Reason, u64>,
-    events: BTreeMap<Event, u64>,
-    ids: BTreeMap<String, u32>,
+    decisions: Counts<Reason>,
+    events: Counts<Event>,
+    ids: Vec<(String, u32)>,
 }
+
+/// A handful of counters; a list beats a map, in time and in size.
+type Counts<K> = Vec<(K, u64)>;
 
 impl Metrics {
     /// None counted yet; `direction` is part of every name.
     pub(crate) fn new(direction: &'static str) -> Self {
-        Self {
-            direction,
-            decisions: BTreeMap::new(),
-            events: BTreeMap::new(),
-            ids: BTreeMap::new(),
-        }
+        Self { direction, decisions: Vec::new(), events: Vec::new(), ids: Vec::new() }
     }
 
     /// Counts a decision by its reason.
@@ -105,18 +101,19 @@ impl Metrics {
 
     fn id(&mut self, kind: MetricKind, name: &str) -> Option<u32> {
         let name = format!("entra_sidecar.{}.{name}", self.direction);
-        if let Some(id) = self.ids.get(&name) {
+        if let Some((_, id)) = self.ids.iter().find(|(known, _)| *known == name) {
             return Some(*id);
         }
         let id = host::define_metric(kind, &name)?;
-        self.ids.insert(name, id);
+        self.ids.push((name, id));
         Some(id)
     }
 }
 
-fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, times: u64) {
-    if times > 0 {
-        let count = counts.entry(key).or_default();
-        *count = count.saturating_add(times);
+fn add<K: PartialEq>(counts: &mut Counts<K>, key: K, times: u64) {
+    match counts.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, count)) => *count = count.saturating_add(times),
+        None if times > 0 => counts.push((key, times)),
+        None => {}
     }
 }

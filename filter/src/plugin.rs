@@ -1,7 +1,7 @@
 //! One configuration at work: hands requests to the core, keeps those who wait, and carries the
 //! core's calls to the broker.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use contract::TokenRequest;
 use policy::{
@@ -43,7 +43,7 @@ pub(crate) struct Plugin {
     root: u32,
     cluster: String,
     direction: Direction,
-    calls: BTreeMap<u32, Call>,
+    calls: Vec<(u32, Call)>,
     waiting: Vec<u32>,
     /// Streams that a token was injected into, with its destination.
     injected: HashMap<u32, String>,
@@ -78,7 +78,7 @@ impl Plugin {
             root,
             cluster,
             direction,
-            calls: BTreeMap::new(),
+            calls: Vec::new(),
             waiting: Vec::new(),
             injected: HashMap::new(),
             metrics: Metrics::new(name),
@@ -153,12 +153,12 @@ impl Plugin {
     /// The broker answered a call, or the host gave it up.
     pub(crate) fn on_answer(&mut self, call: u32, body_size: usize) {
         let now = now();
-        match self.calls.remove(&call) {
-            Some(Call::Keys) => self.take_keys(broker::keys_answer(body_size), now),
-            Some(Call::Token(request)) => {
+        let Some(index) = self.calls.iter().position(|(made, _)| *made == call) else { return };
+        match self.calls.swap_remove(index).1 {
+            Call::Keys => self.take_keys(broker::keys_answer(body_size), now),
+            Call::Token(request) => {
                 self.take_token(&request, broker::token_answer(body_size), now);
             }
-            None => return,
         }
         self.wake();
     }
@@ -201,7 +201,7 @@ impl Plugin {
                 };
                 match token {
                     Some(token) => {
-                        self.calls.insert(token, Call::Keys);
+                        self.calls.push((token, Call::Keys));
                     }
                     None => {
                         self.take_keys(KeysAnswer::Failed, now);
@@ -215,7 +215,7 @@ impl Plugin {
                 for request in calls {
                     match broker::fetch_token(cluster, &request) {
                         Some(token) => {
-                            self.calls.insert(token, Call::Token(request));
+                            self.calls.push((token, Call::Token(request)));
                         }
                         None => {
                             failed = true;
