@@ -16,14 +16,17 @@ use std::{
     process::{Command, Stdio},
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use contract::{KeySet, KeySetState, KeySets};
 use e2e::fake_entra::{
     Endpoint, FakeEntra, Lifetime,
     sample::{
         Cluster, ORDERS_API, STOCK_URI, TENANT, TILL, TILL_SECRET, WORKLOAD, WORKLOAD_SUBJECT,
     },
 };
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use policy::{
+    config::Config, decision::Reason, effect::Effect, inbound::Inbound, request::RequestHead,
+    time::UnixTime,
+};
 use serde_json::{Value, json};
 
 const AUDIENCE: &str = "api://AzureADTokenExchange";
@@ -83,31 +86,26 @@ fn assertion(entra: &FakeEntra, cluster: &Cluster) -> String {
 #[test]
 fn msal_gets_tokens_with_a_secret_and_with_a_federated_assertion() {
     let (entra, cluster) = FakeEntra::sample();
-    let version_2 = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
-    let version_1 = format!("https://sts.windows.net/{TENANT}/");
-    for (case, asked, expected) in [
-        (
-            "secret",
-            with_secret(&[]),
-            json!({"aud": ORDERS_API, "iss": version_2, "azp": TILL, "azpacr": "1",
-                "roles": ["Orders.Read.All"], "ver": "2.0"}),
-        ),
-        (
-            "assertion",
-            with_assertion(&assertion(&entra, &cluster), &[]),
-            json!({"aud": STOCK_URI, "iss": version_1, "appid": WORKLOAD, "appidacr": "2",
-                "roles": ["Stock.Read.All"], "ver": "1.0"}),
-        ),
+    let by_assertion = with_assertion(&assertion(&entra, &cluster), &[]);
+    for (case, asked, client, path, other) in [
+        ("secret, version 2.0", with_secret(&[]), TILL, "/orders", "/stock"),
+        ("assertion, version 1.0", by_assertion, WORKLOAD, "/stock", "/orders"),
     ] {
         let answer = msal(&entra, &asked).remove(0);
         assert_eq!(answer["token_type"], json!("Bearer"), "{case}: {answer}");
         assert_eq!(answer["expires_in"], json!(3599), "{case}");
         let token = answer["access_token"].as_str().expect("a token");
-        let claims = verified(&entra.key_set(TENANT), token);
-        for (name, value) in expected.as_object().expect("an object") {
-            assert_eq!(&claims[name], value, "{case}: {name}");
-        }
-        assert_eq!(claims["tid"], json!(TENANT), "{case}");
+        let (reason, headers) = judged(&entra, token, path);
+        assert_eq!(reason, Reason::Allowed, "{case}");
+        assert_eq!(headers["x-entra-client-id"], json!(client), "{case}");
+        assert_eq!(headers["x-entra-tenant-id"], json!(TENANT), "{case}");
+        let (reason, _) = judged(&entra, token, other);
+        assert_eq!(reason, Reason::RoleMissing, "{case}");
+        let (signed, signature) = token.rsplit_once('.').expect("a token");
+        let flipped = if signature.starts_with('A') { 'B' } else { 'A' };
+        let tampered = format!("{signed}.{flipped}{}", &signature[1..]);
+        let (reason, _) = judged(&entra, &tampered, path);
+        assert_eq!(reason, Reason::SignatureInvalid, "{case}");
     }
     assert_eq!(entra.issued(), 2);
     let calls = entra.calls_of(Endpoint::Token);
@@ -203,17 +201,55 @@ fn msal_asks_once_for_a_token_that_lives_and_again_for_one_that_is_due() {
     }
 }
 
-/// The claims of a token that a published key verifies.
-fn verified(key_set: &Value, token: &str) -> Value {
-    let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("base64url");
-    let (signed, signature) = token.rsplit_once('.').expect("a token");
-    let (header, payload) = signed.split_once('.').expect("a header");
-    let header: Value = serde_json::from_slice(&decoded(header)).expect("JSON");
-    let keys = key_set["keys"].as_array().expect("keys");
-    let key = keys.iter().find(|key| key["kid"] == header["kid"]).expect("a published key");
-    let text = |member: &str| decoded(key[member].as_str().expect("a text"));
-    RsaPublicKeyComponents { n: text("n"), e: text("e") }
-        .verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &decoded(signature))
-        .expect("a signature by a published key");
-    serde_json::from_slice(&decoded(payload)).expect("JSON")
+/// What the product's own policy says to a token on a path, with the keys that the fake publishes.
+fn judged(entra: &FakeEntra, token: &str, path: &str) -> (Reason, Value) {
+    let config = json!({
+        "direction": "inbound",
+        "tenants": [TENANT],
+        "audiences": [ORDERS_API, STOCK_URI],
+        "broker": {"cluster": "token_broker"},
+        "identity_headers": {"x-entra-client-id": "azp", "x-entra-tenant-id": "tid"},
+        "rules": [
+            {"name": "orders", "match": {"path": "/orders"},
+                "allow": [{"roles": ["Orders.Read.All"], "clients": [TILL]}]},
+            {"name": "stock", "match": {"path": "/stock"},
+                "allow": [{"roles": ["Stock.Read.All"], "clients": [WORKLOAD]}]},
+        ],
+    });
+    let Ok(Config::Inbound(config)) = Config::read(config.to_string().as_bytes()) else {
+        panic!("the policy of this test is refused");
+    };
+    let keys = entra.key_set(TENANT)["keys"].clone();
+    let now = UnixTime(entra.now());
+    let authorization = format!("Bearer {token}");
+    let lines = [
+        (":method", "GET"),
+        (":path", path),
+        (":authority", "orders.contoso.com"),
+        ("authorization", &authorization),
+    ];
+    let lines = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let head = RequestHead::read(lines, &config.own_headers);
+    let mut policy = Inbound::new(*config);
+    policy.on_keys(
+        &KeySets {
+            key_sets: vec![KeySet {
+                issuer: format!("https://login.microsoftonline.com/{TENANT}/v2.0"),
+                fetched_at: now.0,
+                state: KeySetState::Fresh,
+                keys: serde_json::from_value(keys).expect("keys as the contract has them"),
+            }],
+        },
+        now,
+    );
+    let effect = policy.on_request(&head, false, now, &tokens::verify);
+    let headers: Value = match &effect {
+        Effect::Continue(edits, _) => edits
+            .set
+            .iter()
+            .map(|(name, value)| (name.to_string(), json!(value.expose())))
+            .collect(),
+        _ => Value::Null,
+    };
+    (effect.decision().expect("a decision").reason, headers)
 }
