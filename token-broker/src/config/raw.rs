@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// The token broker's configuration.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a configuration")]
 pub struct RawConfig {
     /// Whose signing keys to keep for the filter. Not needed where nothing inbound is validated.
     pub authorities: Option<Vec<Option<RawAuthority>>>,
@@ -27,7 +27,7 @@ pub struct RawConfig {
 /// Tenants of one cloud.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "`cloud` and `tenants`")]
 pub struct RawAuthority {
     /// `public`, `us-government` or `china`. Required.
     pub cloud: Option<String>,
@@ -39,7 +39,7 @@ pub struct RawAuthority {
 /// One identity: where its tokens come from (exactly one source), and for what they may be asked.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a source and `scopes`")]
 pub struct RawIdentity {
     /// An application with a client secret.
     pub client_secret: Option<RawClientSecret>,
@@ -53,7 +53,7 @@ pub struct RawIdentity {
 /// Client credentials with a secret out of a file.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "`tenant`, `client_id` and `file`")]
 pub struct RawClientSecret {
     /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
     /// `public`.
@@ -70,7 +70,7 @@ pub struct RawClientSecret {
 /// Client credentials with a federated token (workload identity federation).
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping, which may be empty")]
 pub struct RawWorkloadIdentity {
     /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
     /// `public`.
@@ -87,7 +87,7 @@ pub struct RawWorkloadIdentity {
 /// The listeners.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "`api` and `admin`")]
 pub struct RawListen {
     /// Hands out tokens and keys. Without it the Unix socket `/run/entra/broker.sock`.
     pub api: Option<RawApi>,
@@ -99,7 +99,7 @@ pub struct RawListen {
 /// The api listener: either `unix`, or `tcp` with `trust_whole_pod`.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "`unix`, or `tcp` with `trust_whole_pod`")]
 pub struct RawApi {
     /// Path of the Unix socket, absolute, in a directory that the application cannot enter.
     pub unix: Option<String>,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{Held, Refused, Slot, State};
 use crate::{
     entra::token_endpoint::Acquired,
-    metrics::Metrics,
+    metrics::{Metrics, kind_label},
     refresh,
     source::TokenSource,
     time::{Clock, later},
@@ -79,7 +79,7 @@ fn refuse(slot: &Slot, refused: TypedError, failures: u32, unix_now: u64) -> Dur
         identity = slot.identity,
         scope = slot.scope,
         error = refused.error,
-        kind = ?refused.kind,
+        kind = kind_label(refused.kind),
         correlation_id = refused.correlation_id,
         trace_id = refused.trace_id,
         failures,

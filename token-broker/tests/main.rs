@@ -1,0 +1,28 @@
+//! The broker's behaviours, one file each, against a scripted Entra in the process.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used,
+    reason = "a test says by a panic that it fails"
+)]
+
+mod support;
+
+mod allow_list;
+mod command;
+mod config_environment;
+mod config_file;
+mod credentials;
+mod key_refresh;
+mod key_sets;
+mod peers;
+mod readiness;
+mod renewal;
+mod requests;
+mod secrets;
+mod single_flight;
+mod stop;
+mod transport;
