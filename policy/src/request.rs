@@ -86,13 +86,18 @@ impl<'a> RequestHead<'a> {
             Some(token)
                 if scheme.eq_ignore_ascii_case(SCHEME)
                     && separated
-                    && token.iter().all(|byte| byte.is_ascii_graphic() && *byte != b',') =>
+                    && token.iter().all(|byte| is_token_byte(*byte)) =>
             {
                 Ok(token)
             }
             _ => Err(Reason::AuthorizationMalformed),
         }
     }
+}
+
+/// What RFC 6750 §2.1 lets a bearer token (`b64token`) consist of.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)
 }
 
 impl Protocol {
@@ -168,6 +173,8 @@ mod tests {
             b"Bearer t\x80",
             b"\xffBearer t",
             b"Bearer t\r\nx: y",
+            b"Bearer \"t\"",
+            b"Bearer t;u",
         ] {
             check(value, malformed);
         }
