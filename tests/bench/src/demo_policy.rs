@@ -6,6 +6,9 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+/// Where a wasm filter's own configuration is.
+const CONFIGURATION: &str = "/typed_config/config/configuration/value";
+
 /// The filters as Envoy's configuration has them, and who may pass.
 pub(crate) struct DemoPolicy {
     /// The inbound filter, an entry of `http_filters`.
@@ -46,7 +49,7 @@ impl DemoPolicy {
             .context("the outbound filter's cluster has no metadata")?
             .clone();
         let rules = inbound
-            .pointer("/typed_config/config/configuration/value")
+            .pointer(CONFIGURATION)
             .context("the inbound filter's configuration is no Struct")?
             .clone();
         let (path, scope) = user_rule(&rules).context("no rule wants a scope of a user")?;
@@ -63,10 +66,45 @@ impl DemoPolicy {
         Ok(Self { inbound, outbound, destination, tenant, audience, scope, path })
     }
 
+    /// The inbound filter with `count` rules, of which only the last one fits.
+    pub(crate) fn with_rules(&self, count: usize) -> Result<Value> {
+        let wanted = json!([{"scopes": [self.scope]}]);
+        let rules: Value = (1..=count)
+            .map(|number| {
+                let path = if number == count {
+                    self.path.clone()
+                } else {
+                    format!("/service-{number}/{{*}}/items/{{*}}")
+                };
+                json!({"name": format!("rule-{number}"), "match": {"path": path}, "allow": wanted})
+            })
+            .collect();
+        changed(&self.inbound, "rules", rules)
+    }
+
+    /// The inbound filter with `count` tenants, of which the last is the callers'.
+    pub(crate) fn with_tenants(&self, count: usize) -> Result<Value> {
+        let tenants: Value = (1..count)
+            .map(|number| format!("77778888-bbbb-9999-cccc-{number:012}"))
+            .chain([self.tenant.clone()])
+            .collect();
+        changed(&self.inbound, "tenants", tenants)
+    }
+
     /// The issuer of the tenant's v2.0 tokens.
     pub(crate) fn issuer(&self) -> String {
         format!("https://login.microsoftonline.com/{}/v2.0", self.tenant)
     }
+}
+
+/// The inbound filter with its configuration changed.
+fn changed(filter: &Value, member: &str, value: Value) -> Result<Value> {
+    let mut filter = filter.clone();
+    *filter
+        .pointer_mut(CONFIGURATION)
+        .and_then(|configuration| configuration.get_mut(member))
+        .with_context(|| format!("the filter's configuration has no {member}"))? = value;
+    Ok(filter)
 }
 
 /// The first object of this name that has a `typed_config`, at any depth.

@@ -40,11 +40,11 @@ impl Program {
 
     /// Starts an Envoy with one worker and waits until it is ready.
     ///
-    /// `name` names its files in `directory`; its admin socket is `NAME-admin.sock` there.
-    pub(crate) fn start(&self, directory: &Path, name: &str, configuration: &str) -> Result<Envoy> {
-        let file = directory.join(format!("{name}.yaml"));
+    /// The configuration puts its admin page on `admin.sock` in `directory`.
+    pub(crate) fn start(&self, directory: &Path, configuration: &str) -> Result<Envoy> {
+        let file = directory.join("envoy.json");
         std::fs::write(&file, configuration)?;
-        let log = directory.join(format!("{name}.log"));
+        let log = directory.join("envoy.log");
         let child = Command::new(&self.path)
             .arg("--config-path")
             .arg(&file)
@@ -55,7 +55,7 @@ impl Program {
             .spawn()
             .context("Envoy does not start")?;
         let clock = clock_getcpuclockid(Pid::from_raw(child.id().try_into()?))?;
-        let admin = directory.join(format!("{name}-admin.sock"));
+        let admin = directory.join("admin.sock");
         let mut envoy = Envoy { child, clock, admin, log };
         envoy.wait_until_ready()?;
         Ok(envoy)

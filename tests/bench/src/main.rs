@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: what the filter costs Envoy, beside Envoy's own filters.
 //!
 //! One Envoy holds all rows side by side, each on a listener of its own. Rows take turns in short
-//! rounds, and each is compared with its baseline of the same turn. What is compared is CPU of the Envoy process per request: it does
-//! not change with how fast the load generator is, and little with what else the machine does.
+//! rounds, and each is compared with its baseline of the same turn. What is compared is CPU of
+//! the Envoy process per request: it does not change with how fast the load generator is, and
+//! little with what else the machine does.
 
 mod broker;
 mod caller_tokens;
@@ -19,118 +20,163 @@ mod upstream;
 use std::{
     env,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use crate::{
     demo_policy::DemoPolicy,
     envoy::Program,
     load::{Connections, RequestTexts},
-    report::Report,
+    report::Table,
     rounds::{Effort, Samples, Traffic},
+    rows::Row,
     stage::Stage,
     upstream::Certificate,
 };
 
-/// More than the decision cache's bytes can hold, so that shown in turn none is ever found there.
-const TOKENS: usize = 12_000;
+/// More than the decision cache's bytes hold, so that shown in turn none is ever found there.
+const TOKENS: usize = 8_000;
 
 /// A run that ends within 90 s.
 const QUICK: Effort = Effort {
-    cycles: 60,
+    starts: 3,
+    time: Duration::from_secs(18),
     passes: 4,
     saturating: 128,
     paced: 30,
     interval: Duration::from_micros(500),
 };
 /// A run whose ratios can be quoted.
-const FULL: Effort = Effort { cycles: 400, ..QUICK };
+const FULL: Effort = Effort { starts: 6, time: Duration::from_secs(50), ..QUICK };
+/// For the second table, which only the full run has.
+const FLATNESS: Effort = Effort { starts: 2, time: Duration::from_secs(20), ..QUICK };
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("bench: {reason:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let began = Instant::now();
     let options = Options::read(env::args().skip(1))?;
-    let program = Program::new(from_environment("ENVOY")?.into());
     let module = from_environment("ENTRA_FILTER_WASM")?;
     let empty_wasm = from_environment("BENCH_EMPTY_WASM")?;
     let policy = DemoPolicy::read(include_str!("../../../envoy.yaml"), &module)?;
+    let program = Program::new(from_environment("ENVOY")?.into());
     let version = program.version()?;
-    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+    println!("{}", report::machine(&version));
 
     println!("signing {TOKENS} tokens");
     let callers = caller_tokens::sign(&policy, TOKENS)?;
     let injected = stage::injected_token();
-    let stage = Stage {
-        directory: directory.path(),
-        empty_wasm: &empty_wasm,
-        policy: &policy,
-        callers: &callers,
-        injected: &injected,
-    };
-    let certificate = Certificate::make(directory.path())?;
+    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+    let directory = directory.path();
     let keys = callers.key_sets.clone();
-    broker::serve(&directory.path().join("broker.sock"), keys, injected.clone())?;
-
-    // What is started inherits the core, so Envoy has the first and everything else the second.
-    println!("{}", report::machine(&version));
-    let pinned = envoy::stay_on_core(0).is_ok();
-    let measured = program.start(directory.path(), "measured", &stage.measured()?)?;
-    if pinned {
-        envoy::stay_on_core(1)?;
-    }
-    let measured_rows: Vec<_> = rows::ROWS
-        .into_iter()
-        .filter(|row| {
-            env::var_os("PEERS_ONLY").is_none()
-                || !row.name.contains("bound_hit") && !row.name.contains("bound_first")
-        })
-        .collect();
-    let mut samples = Samples::default();
-    let traffic =
-        Traffic { path: &policy.path, tokens: &callers.tokens, certificate: &certificate };
-    let outcome = refuses_strangers(directory.path(), &policy).and_then(|()| {
-        let effort = options.effort;
-        rounds::measure(&measured, directory.path(), &measured_rows, &traffic, effort, &mut samples)
-    });
-    outcome.with_context(|| format!("Envoy's log ends:\n{}", measured.log()))?;
-    let report = Report {
-        samples: &samples,
-        envoy: &version,
-        module_bytes: std::fs::metadata(&module)?.len(),
+    broker::serve(&directory.join("broker.sock"), keys, injected.clone())?;
+    let certificate = Certificate::make(directory)?;
+    let bench = Bench {
+        program,
+        stage: Stage {
+            directory,
+            empty_wasm: &empty_wasm,
+            policy: &policy,
+            callers: &callers,
+            injected: &injected,
+        },
+        traffic: Traffic { path: &policy.path, tokens: &callers.tokens, certificate: &certificate },
     };
-    println!("{}", report.text());
-    println!("{:.0} s", began.elapsed().as_secs_f64());
-    options.json.map_or(Ok(()), |file| report.write_json(&file))
-}
 
-/// A filter that lets everybody pass would look fast: each guarded row must refuse a stranger.
-fn refuses_strangers(directory: &Path, policy: &DemoPolicy) -> Result<()> {
-    for name in rows::GUARDED {
-        if env::var_os("PEERS_ONLY").is_some() && name.starts_with("inbound") {
-            continue;
+    let main = Table::new(&bench.starts(&rows::ROWS, options.effort)?, &rows::ROWS, &rows::RATIOS);
+    print!("{}", main.text());
+    let module_bytes = std::fs::metadata(&module)?.len();
+    println!("module: {module_bytes} bytes");
+    let mut whole = json!({
+        "envoy": version,
+        "module_bytes": module_bytes,
+        "rows": main.rows_json(),
+        "ratios": main.ratios_json(),
+        "budgets": main.budgets_json(),
+    });
+    if options.flatness {
+        let starts = bench.starts(&rows::FLATNESS, FLATNESS)?;
+        let flatness = Table::new(&starts, &rows::FLATNESS, &rows::FLATNESS_RATIOS);
+        print!("{}", flatness.text());
+        if let Some(whole) = whole.as_object_mut() {
+            whole.insert(
+                "flatness".to_owned(),
+                json!({"rows": flatness.rows_json(), "ratios": flatness.ratios_json()}),
+            );
         }
-        let mut stranger = RequestTexts::new(&policy.path, &[]);
-        let socket = directory.join(format!("{name}.sock"));
-        let status = Connections::status_of(&socket, &mut stranger)?;
-        if !status.starts_with("HTTP/1.1 401 ") {
-            bail!("{name} does not refuse a request without a token: {status}");
-        }
+    }
+    println!("{:.0} s", began.elapsed().as_secs_f64());
+    if let Some(file) = options.json {
+        std::fs::write(file, format!("{whole:#}\n"))?;
     }
     Ok(())
 }
 
+struct Bench<'a> {
+    program: Program,
+    stage: Stage<'a>,
+    traffic: Traffic<'a>,
+}
+
+impl Bench<'_> {
+    /// Measures these rows side by side, in one Envoy after the other.
+    fn starts(&self, rows: &[Row], effort: Effort) -> Result<Vec<Samples>> {
+        let directory = self.stage.directory;
+        let configuration = self.stage.configuration(rows)?;
+        (1..=effort.starts)
+            .map(|number| {
+                println!("measuring, Envoy {number} of {}", effort.starts);
+                // What is started inherits the core: Envoy has the first, this the second.
+                let pinned = envoy::stay_on_core(0).is_ok();
+                let envoy = self.program.start(directory, &configuration)?;
+                if pinned {
+                    envoy::stay_on_core(1)?;
+                }
+                self.refuse_strangers(directory, rows)
+                    .and_then(|()| rounds::measure(&envoy, directory, rows, &self.traffic, effort))
+                    .with_context(|| format!("Envoy's log ends:\n{}\n", envoy.log()))
+            })
+            .collect()
+    }
+
+    /// A filter that lets everybody pass would look fast: each guarded row must refuse a stranger.
+    fn refuse_strangers(&self, directory: &Path, rows: &[Row]) -> Result<()> {
+        for row in rows.iter().filter(|row| row.is_guarded()) {
+            let mut stranger = RequestTexts::new(self.traffic.path, &[]);
+            let socket = directory.join(format!("{}.sock", row.name));
+            let status = Connections::status_of(&socket, &mut stranger)?;
+            if !status.starts_with("HTTP/1.1 401 ") {
+                bail!("{} does not refuse a request without a token: {status}", row.name);
+            }
+        }
+        Ok(())
+    }
+}
+
 struct Options {
     effort: Effort,
+    flatness: bool,
     json: Option<PathBuf>,
 }
 
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self { effort: FULL, json: None };
+        let mut options = Self { effort: FULL, flatness: true, json: None };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--quick" => options.effort = QUICK,
+                "--quick" => options = Self { effort: QUICK, flatness: false, ..options },
                 "--json" => {
                     options.json = Some(arguments.next().context("--json wants a file")?.into());
                 }

@@ -1,64 +1,73 @@
 //! What the person reads and the JSON that programs read.
 
-use std::path::Path;
+use std::fmt::Write;
 
-use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    rounds::{Samples, Summary},
-    rows::{RATIOS, ROWS, Ratio},
+    rounds::{Samples, Summary, summary},
+    rows::{Ratio, Row},
 };
 
-/// What was measured, where and with what.
-pub(crate) struct Report<'a> {
-    /// What the rounds measured.
-    pub(crate) samples: &'a Samples,
-    /// Envoy's version line.
-    pub(crate) envoy: &'a str,
-    /// Bytes of our module.
-    pub(crate) module_bytes: u64,
+/// A table of rows and what follows from it.
+pub(crate) struct Table {
+    rows: Vec<(&'static str, Summary)>,
+    ratios: Vec<(Ratio, f64)>,
 }
 
-impl Report<'_> {
-    /// The tables and whether the budgets are reached.
+impl Table {
+    /// What the starts of Envoy say of these rows and ratios.
+    pub(crate) fn new(starts: &[Samples], rows: &[Row], ratios: &[Ratio]) -> Self {
+        let rows: Vec<_> =
+            rows.iter().filter_map(|row| Some((row.name, summary(starts, row)?))).collect();
+        let added =
+            |name| rows.iter().find(|(own, _)| *own == name).map(|(_, row)| row.added_cpu_us);
+        let ratios = ratios
+            .iter()
+            .filter_map(|ratio| Some((*ratio, added(ratio.of)? / added(ratio.to)?)))
+            .collect();
+        Self { rows, ratios }
+    }
+
+    /// The table, the ratios and whether the budgets are reached.
     pub(crate) fn text(&self) -> String {
-        let mut lines = vec![format!(
-            "{:<22}{:>13}{:>11}{:>10}{:>10}{:>10}",
+        let mut text = format!(
+            "\n{:<22}{:>13}{:>11}{:>10}{:>10}{:>10}\n",
             "row", "added CPU us", "CPU us", "p50 us", "p99 us", "req/s"
-        )];
-        for (name, row) in self.summaries() {
-            lines.push(format!(
+        );
+        for (name, row) in &self.rows {
+            let _infallible = writeln!(
+                text,
                 "{name:<22}{:>13.2}{:>11.2}{:>10.1}{:>10.1}{:>10.0}",
                 row.added_cpu_us, row.cpu_us, row.p50_us, row.p99_us, row.rps
-            ));
+            );
         }
-        lines.push(String::new());
-        lines.push(format!("{:<38}{:>8}{:>8}{:>8}", "ratio of added CPU", "ratio", "must", "aim"));
-        for (ratio, value) in self.ratios() {
-            lines.push(match ratio.budget {
-                None => format!("{:<38}{value:>8.2}", ratio.name),
-                Some(budget) => format!(
+        let _infallible =
+            writeln!(text, "\n{:<38}{:>8}{:>8}{:>8}", "ratio of added CPU", "ratio", "must", "aim");
+        for (ratio, value) in &self.ratios {
+            let _infallible = match ratio.budget {
+                None => writeln!(text, "{:<38}{value:>8.2}", ratio.name),
+                Some(budget) => writeln!(
+                    text,
                     "{:<38}{value:>8.2}{:>8.2}{:>8.2}   {}",
                     ratio.name,
                     budget.must,
                     budget.aim,
                     match value {
-                        value if value <= budget.aim => "aim reached",
-                        value if value <= budget.must => "must reached, aim not",
+                        value if *value <= budget.aim => "aim reached",
+                        value if *value <= budget.must => "must reached, aim not",
                         _ => "NOT REACHED",
                     }
                 ),
-            });
+            };
         }
-        lines.push(format!("module: {} bytes", self.module_bytes));
-        lines.join("\n")
+        text
     }
 
-    /// Writes rows, ratios and budgets as JSON.
-    pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
-        let rows: Vec<Value> = self
-            .summaries()
+    /// The rows, for the JSON.
+    pub(crate) fn rows_json(&self) -> Value {
+        self.rows
+            .iter()
             .map(|(name, row)| {
                 json!({
                     "name": name,
@@ -68,41 +77,31 @@ impl Report<'_> {
                     "rps": row.rps,
                 })
             })
-            .collect();
-        let mut ratios = Map::new();
-        let mut budgets = Map::new();
-        for (ratio, value) in self.ratios() {
-            ratios.insert(ratio.name.to_owned(), json!(value));
-            if let Some(budget) = ratio.budget {
-                let entry = json!({
-                    "must": budget.must,
-                    "aim": budget.aim,
-                    "must_reached": value <= budget.must,
-                    "aim_reached": value <= budget.aim,
-                });
-                budgets.insert(ratio.name.to_owned(), entry);
-            }
-        }
-        let whole = json!({
-            "envoy": self.envoy,
-            "module_bytes": self.module_bytes,
-            "rows": rows,
-            "ratios": ratios,
-            "budgets": budgets,
-        });
-        std::fs::write(file, format!("{whole:#}\n"))?;
-        Ok(())
+            .collect()
     }
 
-    fn summaries(&self) -> impl Iterator<Item = (&'static str, Summary)> {
-        ROWS.iter().filter_map(|row| Some((row.name, self.samples.summary(row)?)))
+    /// The ratios, for the JSON.
+    pub(crate) fn ratios_json(&self) -> Value {
+        self.ratios
+            .iter()
+            .map(|(ratio, value)| (ratio.name.to_owned(), json!(value)))
+            .collect::<Map<_, _>>()
+            .into()
     }
 
-    fn ratios(&self) -> impl Iterator<Item = (&'static Ratio, f64)> {
-        let added = |name: &str| {
-            self.summaries().find(|(own, _)| *own == name).map(|(_, row)| row.added_cpu_us)
+    /// The budgets of those ratios that have one, for the JSON.
+    pub(crate) fn budgets_json(&self) -> Value {
+        let budget = |(ratio, value): &(Ratio, f64)| {
+            let budget = ratio.budget?;
+            let entry = json!({
+                "must": budget.must,
+                "aim": budget.aim,
+                "must_reached": *value <= budget.must,
+                "aim_reached": *value <= budget.aim,
+            });
+            Some((ratio.name.to_owned(), entry))
         };
-        RATIOS.iter().filter_map(move |ratio| Some((ratio, added(ratio.of)? / added(ratio.to)?)))
+        self.ratios.iter().filter_map(budget).collect::<Map<_, _>>().into()
     }
 }
 

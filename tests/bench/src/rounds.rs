@@ -1,6 +1,10 @@
 //! Many short rounds, each row's beside every other's, and what they say together.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
@@ -8,15 +12,18 @@ use crate::{
     envoy::Envoy,
     load::{Connections, RequestTexts},
     rows::{Requests, Row},
-    statistics::{median, median_added, percentile},
+    statistics::{median, median_added, middle_mean, percentile},
     upstream::{Certificate, Upstream},
 };
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    /// Rounds that each row has with one Envoy.
-    pub(crate) cycles: usize,
+    /// How often Envoy is started anew: where its memory happens to lie costs or spares some
+    /// percent for as long as it runs.
+    pub(crate) starts: u32,
+    /// How long each of them is measured.
+    pub(crate) time: Duration,
     /// Passes of a round: what else the machine does only ever adds, so the least counts.
     pub(crate) passes: usize,
     /// Requests in a saturating pass.
@@ -26,6 +33,9 @@ pub(crate) struct Effort {
     /// Time between two paced requests.
     pub(crate) interval: Duration,
 }
+
+/// Tokens that our decision cache (8 MiB) holds at the same time, with room to spare.
+const LIVE_TOKENS: usize = 3_000;
 
 /// The requests that rows send.
 pub(crate) struct Traffic<'a> {
@@ -37,12 +47,13 @@ pub(crate) struct Traffic<'a> {
     pub(crate) certificate: &'a Certificate,
 }
 
-/// What a row's rounds measured, by row name; each vector has one entry per cycle or request.
+/// What the rounds of one Envoy measured, by row name.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     rows: BTreeMap<&'static str, RowSamples>,
 }
 
+/// One entry per round; for the latency, one per paced request.
 #[derive(Debug, Default)]
 struct RowSamples {
     cpu_us: Vec<f64>,
@@ -72,14 +83,15 @@ pub(crate) fn measure(
     rows: &[Row],
     traffic: &Traffic<'_>,
     effort: Effort,
-    samples: &mut Samples,
-) -> Result<()> {
+) -> Result<Samples> {
+    let mut samples = Samples::default();
     let mut lanes =
         rows.iter().map(|row| Lane::open(*row, directory, traffic)).collect::<Result<Vec<_>>>()?;
     for lane in &mut lanes {
         lane.warm_up(effort).with_context(|| lane.row.name)?;
     }
-    for _ in 0..effort.cycles {
+    let began = Instant::now();
+    while began.elapsed() < effort.time {
         for _ in 0..effort.passes {
             for lane in &mut lanes {
                 lane.pass(envoy, effort).with_context(|| lane.row.name)?;
@@ -88,10 +100,10 @@ pub(crate) fn measure(
             lanes.rotate_left(1);
         }
         for lane in &mut lanes {
-            lane.finish_round(effort, samples).with_context(|| lane.row.name)?;
+            lane.finish_round(effort, &mut samples).with_context(|| lane.row.name)?;
         }
     }
-    Ok(())
+    Ok(samples)
 }
 
 /// A row with its connections and requests, and the best pass of its round.
@@ -107,17 +119,18 @@ impl Lane {
     fn open(row: Row, directory: &Path, traffic: &Traffic<'_>) -> Result<Self> {
         let tokens = match row.requests {
             Requests::OneToken => traffic.tokens.get(..1).context("no token")?,
+            Requests::LiveTokens => traffic.tokens.get(..LIVE_TOKENS).context("too few tokens")?,
             Requests::FreshTokens => traffic.tokens,
             Requests::NoToken => &[],
         };
         let upstream = match row.requests {
-            Requests::OneToken | Requests::FreshTokens => None,
+            Requests::OneToken | Requests::LiveTokens | Requests::FreshTokens => None,
             Requests::NoToken => {
-                let socket = directory.join(format!("{}-upstream.sock", row.listener));
+                let socket = directory.join(format!("{}-upstream.sock", row.name));
                 Some(Upstream::listen(&socket, traffic.certificate)?)
             }
         };
-        let socket = directory.join(format!("{}.sock", row.listener));
+        let socket = directory.join(format!("{}.sock", row.name));
         Ok(Self {
             row,
             connections: Connections::open(&socket, row.status, upstream)?,
@@ -128,7 +141,12 @@ impl Lane {
     }
 
     fn warm_up(&mut self, effort: Effort) -> Result<()> {
-        self.connections.saturate(&mut self.requests, effort.saturating.saturating_mul(8))?;
+        let count = match self.row.requests {
+            // Until each is known.
+            Requests::LiveTokens => LIVE_TOKENS,
+            _ => effort.saturating.saturating_mul(8),
+        };
+        self.connections.saturate(&mut self.requests, count)?;
         Ok(())
     }
 
@@ -153,17 +171,20 @@ impl Lane {
     }
 }
 
-impl Samples {
-    /// What the rounds of a row say together.
-    pub(crate) fn summary(&self, row: &Row) -> Option<Summary> {
-        let own = self.rows.get(row.name)?;
-        let baseline = self.rows.get(row.baseline)?;
-        Some(Summary {
-            added_cpu_us: median_added(&own.cpu_us, &baseline.cpu_us),
-            cpu_us: median(&own.cpu_us),
-            p50_us: median(&own.latency_us),
-            p99_us: percentile(&own.latency_us, 0.99),
-            rps: median(&own.rps),
-        })
-    }
+/// What all starts of Envoy say of a row together.
+pub(crate) fn summary(starts: &[Samples], row: &Row) -> Option<Summary> {
+    let over_starts = |value: &dyn Fn(&RowSamples, &RowSamples) -> f64| {
+        let values: Option<Vec<f64>> = starts
+            .iter()
+            .map(|start| Some(value(start.rows.get(row.name)?, start.rows.get(row.baseline)?)))
+            .collect();
+        Some(middle_mean(&values?))
+    };
+    Some(Summary {
+        added_cpu_us: over_starts(&|own, baseline| median_added(&own.cpu_us, &baseline.cpu_us))?,
+        cpu_us: over_starts(&|own, _| median(&own.cpu_us))?,
+        p50_us: over_starts(&|own, _| median(&own.latency_us))?,
+        p99_us: over_starts(&|own, _| percentile(&own.latency_us, 0.99))?,
+        rps: over_starts(&|own, _| median(&own.rps))?,
+    })
 }

@@ -1,12 +1,12 @@
-//! The rows of the table: what is measured, against what, and what must come back.
+//! The rows of the tables: what is measured, against what, and what must come back.
 
 /// One filter on one listener, under one kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// Its name in the table and the JSON.
+    /// Its name in the table and the JSON, and its listener's.
     pub(crate) name: &'static str,
-    /// The listener that it calls.
-    pub(crate) listener: &'static str,
+    /// What stands on the listener, or on its cluster.
+    pub(crate) filter: Filter,
     /// The row whose CPU is taken off; its own name for a baseline.
     pub(crate) baseline: &'static str,
     /// What the requests carry.
@@ -15,50 +15,81 @@ pub(crate) struct Row {
     pub(crate) status: u16,
 }
 
+/// The filter under measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// None: a baseline.
+    None,
+    /// A wasm module that does nothing.
+    EmptyWasm,
+    /// Envoy's JWT filter.
+    JwtAuthn,
+    /// Envoy's JWT filter with its cache.
+    JwtAuthnCached,
+    /// Envoy's credential injector.
+    CredentialInjector,
+    /// Ours, as the demo has it.
+    Ours,
+    /// Ours, with as many rules as this, of which the last one fits.
+    OursWithRules(usize),
+    /// Ours, with as many tenants as this, of which the last one is the caller's.
+    OursWithTenants(usize),
+}
+
 /// What the requests of a row carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Requests {
     /// A caller's token, the same each time.
     OneToken,
+    /// As many callers' tokens in turn as our decision cache holds.
+    LiveTokens,
     /// A caller's token that this listener has not seen for as long as any cache holds.
     FreshTokens,
     /// No token: the application's own call to an API.
     NoToken,
 }
 
-const fn inbound(name: &'static str, listener: &'static str, requests: Requests) -> Row {
-    Row { name, listener, baseline: "no_filter", requests, status: 200 }
-}
-
-/// The upstream says 200 only to a request with a token.
-const fn outbound(name: &'static str, status: u16) -> Row {
-    Row {
-        name,
-        listener: name,
-        baseline: "outbound_no_filter",
-        requests: Requests::NoToken,
-        status,
+impl Row {
+    /// Whether the filter must answer 401 where no token comes: proof that it is at work.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.requests != Requests::NoToken
+            && !matches!(self.filter, Filter::None | Filter::EmptyWasm)
     }
 }
 
-/// Every row. Inbound listeners answer by themselves; outbound rows have the filter in the
+const fn inbound(name: &'static str, filter: Filter, requests: Requests) -> Row {
+    Row { name, filter, baseline: "no_filter", requests, status: 200 }
+}
+
+/// The upstream says 200 only to a request with a token.
+const fn outbound(name: &'static str, filter: Filter, status: u16) -> Row {
+    Row { name, filter, baseline: "outbound_no_filter", requests: Requests::NoToken, status }
+}
+
+/// The main table. Inbound listeners answer by themselves; outbound rows have the filter in the
 /// upstream position, on the way to an upstream over TLS, and baselines of their own for that.
 pub(crate) const ROWS: [Row; 10] = [
-    inbound("no_filter", "no_filter", Requests::OneToken),
-    inbound("empty_wasm", "empty_wasm", Requests::OneToken),
-    inbound("jwt_authn", "jwt_authn", Requests::FreshTokens),
-    inbound("jwt_authn_cached", "jwt_authn_cached", Requests::OneToken),
-    inbound("inbound_hit", "inbound_hit", Requests::OneToken),
-    inbound("inbound_first", "inbound_first", Requests::FreshTokens),
-    outbound("outbound_no_filter", 202),
-    outbound("outbound_empty_wasm", 202),
-    outbound("credential_injector", 200),
-    outbound("outbound_hit", 200),
+    inbound("no_filter", Filter::None, Requests::OneToken),
+    inbound("empty_wasm", Filter::EmptyWasm, Requests::OneToken),
+    inbound("jwt_authn", Filter::JwtAuthn, Requests::FreshTokens),
+    inbound("jwt_authn_cached", Filter::JwtAuthnCached, Requests::OneToken),
+    inbound("inbound_hit", Filter::Ours, Requests::OneToken),
+    inbound("inbound_first", Filter::Ours, Requests::FreshTokens),
+    outbound("outbound_no_filter", Filter::None, 202),
+    outbound("outbound_empty_wasm", Filter::EmptyWasm, 202),
+    outbound("credential_injector", Filter::CredentialInjector, 200),
+    outbound("outbound_hit", Filter::Ours, 200),
 ];
 
-/// Rows whose filter must answer 401 when no token comes: proof that it is at work.
-pub(crate) const GUARDED: [&str; 4] =
-    ["jwt_authn", "jwt_authn_cached", "inbound_hit", "inbound_first"];
+/// The rows that show whether a cached decision costs the same however much there is to know.
+pub(crate) const FLATNESS: [Row; 6] = [
+    inbound("no_filter", Filter::None, Requests::OneToken),
+    inbound("rules_1", Filter::OursWithRules(1), Requests::OneToken),
+    inbound("rules_1000", Filter::OursWithRules(1_000), Requests::OneToken),
+    inbound("tenants_10000", Filter::OursWithTenants(10_000), Requests::OneToken),
+    inbound("tokens_1", Filter::Ours, Requests::OneToken),
+    inbound("tokens_3000", Filter::Ours, Requests::LiveTokens),
+];
 
 /// Ratio of added CPU, under its name in the JSON.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,41 +113,27 @@ pub(crate) struct Budget {
     pub(crate) aim: f64,
 }
 
-const fn ratio(
-    name: &'static str,
-    of: &'static str,
-    to: &'static str,
-    budget: Option<Budget>,
-) -> Ratio {
-    Ratio { name, of, to, budget }
+const fn ratio(name: &'static str, of: &'static str, to: &'static str) -> Ratio {
+    Ratio { name, of, to, budget: None }
 }
 
-/// Every ratio.
+const fn budget(ratio: Ratio, must: f64, aim: f64) -> Ratio {
+    Ratio { budget: Some(Budget { must, aim }), ..ratio }
+}
+
+/// The ratios of the main table.
 pub(crate) const RATIOS: [Ratio; 6] = [
-    ratio(
-        "inbound_hit_vs_empty_wasm",
-        "inbound_hit",
-        "empty_wasm",
-        Some(Budget { must: 4.0, aim: 2.5 }),
-    ),
-    ratio(
-        "inbound_hit_vs_jwt_authn",
-        "inbound_hit",
-        "jwt_authn",
-        Some(Budget { must: 0.35, aim: 0.2 }),
-    ),
-    ratio("inbound_hit_vs_jwt_authn_cached", "inbound_hit", "jwt_authn_cached", None),
-    ratio(
-        "inbound_first_vs_jwt_authn",
-        "inbound_first",
-        "jwt_authn",
-        Some(Budget { must: 1.0, aim: 0.8 }),
-    ),
-    ratio(
-        "outbound_hit_vs_empty_wasm",
-        "outbound_hit",
-        "outbound_empty_wasm",
-        Some(Budget { must: 3.5, aim: 2.0 }),
-    ),
-    ratio("outbound_hit_vs_credential_injector", "outbound_hit", "credential_injector", None),
+    budget(ratio("inbound_hit_vs_empty_wasm", "inbound_hit", "empty_wasm"), 4.0, 2.5),
+    budget(ratio("inbound_hit_vs_jwt_authn", "inbound_hit", "jwt_authn"), 0.35, 0.2),
+    ratio("inbound_hit_vs_jwt_authn_cached", "inbound_hit", "jwt_authn_cached"),
+    budget(ratio("inbound_first_vs_jwt_authn", "inbound_first", "jwt_authn"), 1.0, 0.8),
+    budget(ratio("outbound_hit_vs_empty_wasm", "outbound_hit", "outbound_empty_wasm"), 3.5, 2.0),
+    ratio("outbound_hit_vs_credential_injector", "outbound_hit", "credential_injector"),
+];
+
+/// The ratios of the second table: flat means within 15 %.
+pub(crate) const FLATNESS_RATIOS: [Ratio; 3] = [
+    budget(ratio("rules_1000_vs_1", "rules_1000", "rules_1"), 1.15, 1.15),
+    budget(ratio("tenants_10000_vs_1", "tenants_10000", "tokens_1"), 1.15, 1.15),
+    budget(ratio("tokens_3000_vs_1", "tokens_3000", "tokens_1"), 1.15, 1.15),
 ];

@@ -1,15 +1,19 @@
 //! What is set up around the filters: the configuration of the Envoy that is measured.
 //!
 //! The peers' filters are files (`peers/`), so that nobody tunes them in passing; ours come from
-//! the repository's `envoy.yaml`. Every filter stands alone on its listener or cluster.
+//! the repository's `envoy.yaml`. Every filter stands alone on its listener or cluster, and every
+//! wasm filter has a VM of its own, so that rows share no cache.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::{caller_tokens::CallerTokens, demo_policy::DemoPolicy};
+use crate::{
+    caller_tokens::CallerTokens,
+    demo_policy::DemoPolicy,
+    rows::{Filter, Requests, Row},
+};
 
 /// What the configurations are made of.
 pub(crate) struct Stage<'a> {
@@ -26,33 +30,22 @@ pub(crate) struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// The configuration of the Envoy that is measured.
-    pub(crate) fn measured(&self) -> Result<String> {
-        let jwt_authn = self.peer(include_str!("../peers/jwt_authn.yaml"), "")?;
-        let cached = self.peer(include_str!("../peers/jwt_authn_cached.yaml"), "")?;
-        let empty = include_str!("../peers/empty_wasm.yaml");
-        let injector = self.peer(include_str!("../peers/credential_injector.yaml"), "")?;
-        let mut listeners = vec![
-            self.inbound("no_filter", None)?,
-            self.inbound("empty_wasm", Some(self.peer(empty, "empty-in")?))?,
-            self.inbound("jwt_authn", Some(jwt_authn))?,
-            self.inbound("jwt_authn_cached", Some(cached))?,
-            self.inbound("inbound_hit", Some(own_vm(&self.policy.inbound, "hit")?))?,
-            self.inbound("inbound_first", Some(own_vm(&self.policy.inbound, "first")?))?,
-        ];
-        let outbound = [
-            ("outbound_no_filter", None),
-            ("outbound_empty_wasm", Some(self.peer(empty, "empty-out")?)),
-            ("credential_injector", Some(injector)),
-            ("outbound_hit", Some(self.policy.outbound.clone())),
-        ];
+    /// An Envoy with these rows side by side.
+    pub(crate) fn configuration(&self, rows: &[Row]) -> Result<String> {
+        let mut listeners = Vec::new();
         let mut clusters = vec![self.broker_cluster()];
-        for (name, filter) in outbound {
-            listeners.push(self.filled(include_str!("../stage/outbound.yaml"), &[("NAME", name)])?);
-            clusters.push(self.cluster(name, filter)?);
+        for row in rows {
+            let filter = self.filter(row).with_context(|| row.name)?;
+            if row.requests == Requests::NoToken {
+                let template = include_str!("../stage/outbound.yaml");
+                listeners.push(self.filled(template, &[("NAME", row.name)])?);
+                clusters.push(self.cluster(row.name, filter)?);
+            } else {
+                listeners.push(self.inbound(row.name, filter)?);
+            }
         }
         let whole = json!({
-            "admin": {"address": self.pipe("measured-admin.sock")},
+            "admin": {"address": self.pipe("admin.sock")},
             "static_resources": {
                 "listeners": listeners,
                 "clusters": clusters,
@@ -63,6 +56,22 @@ impl Stage<'_> {
             },
         });
         Ok(whole.to_string())
+    }
+
+    fn filter(&self, row: &Row) -> Result<Option<Value>> {
+        let peer = |template| self.peer(template, row.name).map(Some);
+        let ours = |filter: &Value| own_vm(filter, row.name).map(Some);
+        match row.filter {
+            Filter::None => Ok(None),
+            Filter::EmptyWasm => peer(include_str!("../peers/empty_wasm.yaml")),
+            Filter::JwtAuthn => peer(include_str!("../peers/jwt_authn.yaml")),
+            Filter::JwtAuthnCached => peer(include_str!("../peers/jwt_authn_cached.yaml")),
+            Filter::CredentialInjector => peer(include_str!("../peers/credential_injector.yaml")),
+            Filter::Ours if row.requests == Requests::NoToken => ours(&self.policy.outbound),
+            Filter::Ours => ours(&self.policy.inbound),
+            Filter::OursWithRules(count) => ours(&self.policy.with_rules(count)?),
+            Filter::OursWithTenants(count) => ours(&self.policy.with_tenants(count)?),
+        }
     }
 
     fn peer(&self, template: &str, vm: &str) -> Result<Value> {
@@ -84,8 +93,7 @@ impl Stage<'_> {
     fn inbound(&self, name: &str, filter: Option<Value>) -> Result<Value> {
         let router = json!({"name": "envoy.filters.http.router", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}});
-        let filters: Vec<Value> = filter.into_iter().chain([router]).collect();
-        let filters = Value::from(filters).to_string();
+        let filters = chain(filter, router);
         self.filled(include_str!("../stage/inbound.yaml"), &[("NAME", name), ("FILTERS", &filters)])
     }
 
@@ -94,12 +102,10 @@ impl Stage<'_> {
             "@type":
                 "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
         }});
-        let filters: Vec<Value> = filter.into_iter().chain([codec]).collect();
-        let filters = Value::from(filters).to_string();
         let metadata = self.policy.destination.to_string();
         self.filled(
             include_str!("../stage/cluster.yaml"),
-            &[("NAME", name), ("METADATA", &metadata), ("FILTERS", &filters)],
+            &[("NAME", name), ("METADATA", &metadata), ("FILTERS", &chain(filter, codec))],
         )
     }
 
@@ -130,7 +136,10 @@ impl Stage<'_> {
     }
 }
 
-/// The filter in a VM of its own, so that rows do not share caches.
+fn chain(filter: Option<Value>, last: Value) -> String {
+    Value::from_iter(filter.into_iter().chain([last])).to_string()
+}
+
 fn own_vm(filter: &Value, vm: &str) -> Result<Value> {
     let mut filter = filter.clone();
     *filter
@@ -141,5 +150,5 @@ fn own_vm(filter: &Value, vm: &str) -> Result<Value> {
 
 /// Something of a token's size that is no token: what the outbound filters inject.
 pub(crate) fn injected_token() -> String {
-    STANDARD.encode([b'x'; 840])
+    "x".repeat(1_100)
 }

@@ -31,6 +31,19 @@ pub(crate) fn median_added(values: &[f64], baseline: &[f64]) -> f64 {
     median(&added)
 }
 
+/// The mean without the least and the greatest, where there are enough.
+pub(crate) fn middle_mean(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = match sorted.as_slice() {
+        [_, middle @ .., _] if middle.len() > 1 => middle,
+        all => all,
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a handful")]
+    let count = middle.len().max(1) as f64;
+    middle.iter().sum::<f64>() / count
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +53,15 @@ mod tests {
         let baseline = [10.0, 50.0, 10.0, 10.2, 9.8];
         let row = [13.0, 53.1, 13.0, 13.2, 90.0];
         assert!((median_added(&row, &baseline) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn one_odd_start_does_not_count() {
+        for (values, expected) in
+            [(vec![], 0.0), (vec![3.0, 1.0], 2.0), (vec![9.0, 4.0, 2.0, -7.0], 3.0)]
+        {
+            assert!((middle_mean(&values) - expected).abs() < 1e-9);
+        }
     }
 
     #[test]
