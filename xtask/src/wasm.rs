@@ -24,6 +24,9 @@ use crate::{
 /// Largest shipped module, in bytes: the budget that the design gives.
 const SIZE_LIMIT: u64 = 400_000;
 
+/// The workspace's profile for modules: release, with an eye on size.
+const PROFILE: &str = "module";
+
 /// A module to build.
 struct Module {
     package: &'static str,
@@ -101,10 +104,10 @@ fn build(module: &Module) -> Result<PathBuf> {
     command::step(&format!("building {} for {}{kind}", module.package, rust::WASI));
     let mut cargo = command::cargo();
     reproducible::prepare(&mut cargo)?;
-    cargo.args(["build", "--locked", "--release", "--target", rust::WASI]);
+    cargo.args(["build", "--locked", "--profile", PROFILE, "--target", rust::WASI]);
     cargo.args(["--package", module.package, "--features", &module.features.join(",")]);
     command::run(cargo.arg("--target-dir").arg(&module.target))?;
-    let built = module.target.join(rust::WASI).join("release");
+    let built = module.target.join(rust::WASI).join(PROFILE);
     let built = built.join(format!("{}.wasm", module.library));
     let list = module.exports.map(|list| workspace::root().join(list));
     let mut inputs = vec![built.clone(), workspace::pins().join("npm/package-lock.json")];
