@@ -1,5 +1,10 @@
 //! Every refusal has Entra's number, status and members, and nothing is issued.
 
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+};
+
 use bytes::Bytes;
 use e2e::fake_entra::{
     Application, Cloud, Endpoint, FakeEntra, Tenant,
@@ -324,4 +329,37 @@ fn only_entras_and_mapped_names_are_connected_and_only_by_tls() {
     let connections = entra.connections();
     assert!(connections.contains(&"CONNECT graph.microsoft.com:443".to_owned()), "{connections:?}");
     assert!(connections.contains(&"CONNECT example.com:443".to_owned()), "{connections:?}");
+}
+
+#[test]
+fn plain_http_is_answered_by_nobody() {
+    let (entra, _) = FakeEntra::sample();
+    let get = format!("GET /{TENANT}/discovery/v2.0/keys HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let absolute = get.replacen("GET ", &format!("GET http://{HOST}"), 1);
+    let connect = |port: u16| format!("CONNECT {HOST}:{port} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    for (case, sent) in [("not tunnelled", absolute), ("tunnel to port 80", connect(80))] {
+        let answer = exchange(&mut reach(&entra), &sent);
+        assert!(answer.starts_with("HTTP/1.1 403"), "{case}: {answer}");
+    }
+    let mut tunnel = reach(&entra);
+    tunnel.write_all(connect(443).as_bytes()).expect("sent");
+    let mut answer = [0; 12];
+    tunnel.read_exact(&mut answer).expect("an answer to CONNECT");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let answer = exchange(&mut tunnel, &get);
+    assert!(!answer.contains("HTTP/1.1"), "{answer}");
+    assert_eq!(entra.calls().len(), 0);
+}
+
+fn reach(entra: &FakeEntra) -> TcpStream {
+    TcpStream::connect(entra.proxy_address()).expect("a connection")
+}
+
+/// Sends the last of a request, and reads until the other side ends or resets the connection.
+fn exchange(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).expect("sent");
+    stream.shutdown(Shutdown::Write).expect("the last of the request");
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).into_owned()
 }
