@@ -25,7 +25,7 @@ pub const DEADLINE: Duration = Duration::from_secs(40);
 pub type HeaderLines = Vec<(String, Vec<u8>)>;
 
 /// A request, written out as it stands: nothing is added but `Host` and `Content-Length`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     method: String,
     target: String,
@@ -133,6 +133,12 @@ impl Request {
         let body = body.to_bytes().to_vec();
         task.abort();
         Answer { status, headers, body, trailers }
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.to_bytes().escape_ascii())
     }
 }
 

@@ -47,9 +47,7 @@ impl Envoy {
                 std::fs::read_to_string(&admin_file).ok()?.trim().parse().ok()
             })
             .await;
-        process
-            .ready("/ready", async || (get(admin, "/ready").await.status == 200).then_some(()))
-            .await;
+        process.ready("/ready", async || asks_ready(admin).await.then_some(())).await;
         let listeners = get(admin, "/listeners?format=json").await.json();
         let address = |name| listener(&listeners, name);
         Self { admin, inbound: address("inbound"), outbound: address("outbound"), process }
@@ -146,7 +144,7 @@ fn spawn(
         .arg(&config_file)
         .arg("--admin-address-path")
         .arg(admin_file)
-        .args(["--disable-hot-restart", "--file-flush-interval-msec", "20"])
+        .args(["--disable-hot-restart", "--file-flush-interval-msec", "2"])
         .args(["--log-level", "info", "--concurrency"])
         .arg(concurrency.to_string());
     Process::start("envoy", directory, &mut command)

@@ -86,7 +86,8 @@ impl Process {
 
     fn tail(&self) -> String {
         let text = format!("{}{}", self.output(), self.log());
-        let lines: Vec<_> = text.lines().collect();
+        // Envoy tells much of itself at `info`; what went wrong is above that.
+        let lines: Vec<_> = text.lines().filter(|line| !line.contains("[info]")).collect();
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 }

@@ -11,6 +11,9 @@ use std::{
 
 use serde_json::{Value, json};
 
+/// Our filters, by the names they have in the file.
+const FILTERS: [&str; 2] = ["entra-inbound", "entra-outbound"];
+
 /// The repository's root.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the repository").into()
@@ -30,12 +33,27 @@ impl EnvoyConfig {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let value = serde_norway::from_str(&text)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self { value }
+        let mut config = Self { value };
+        config.rewrite_policies(|policy| {
+            let text = policy.as_str().expect("a policy is JSON in a string");
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("policy: {error}"))
+        });
+        config
     }
 
     /// The text that Envoy is given.
     pub fn to_text(&self) -> String {
-        self.value.to_string()
+        let mut config = self.clone();
+        config.rewrite_policies(|policy| Value::String(policy.to_string()));
+        config.value.to_string()
+    }
+
+    /// Between two readings a policy is kept as the document that it is, not as its text.
+    fn rewrite_policies(&mut self, rewrite: impl Fn(&Value) -> Value) {
+        for filter in FILTERS {
+            let policy = self.policy_mut(filter);
+            *policy = rewrite(policy);
+        }
     }
 
     /// The whole document, for tests that change something unusual.
@@ -107,9 +125,27 @@ impl EnvoyConfig {
         );
     }
 
+    /// Takes the TLS away from a cluster.
+    pub fn without_tls(&mut self, cluster: &str) {
+        let cluster_value = self.cluster_mut(cluster);
+        let members = cluster_value.as_object_mut();
+        let removed = members.and_then(|members| members.remove("transport_socket"));
+        assert!(removed.is_some(), "envoy.yaml has no TLS for {cluster}");
+        // Envoy takes `auto_config` only where ALPN can choose.
+        let options = cluster_value
+            .pointer_mut(
+                "/typed_extension_protocol_options\
+                 /envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            )
+            .and_then(Value::as_object_mut)
+            .expect("the cluster's HTTP options");
+        options.remove("auto_config");
+        options.insert("explicit_http_config".into(), json!({"http_protocol_options": {}}));
+    }
+
     /// Sets the file of the filter's module, in both directions.
     pub fn module(&mut self, path: &Path) {
-        for filter in ["entra-inbound", "entra-outbound"] {
+        for filter in FILTERS {
             set(
                 self.filter_mut(filter),
                 "/typed_config/config/vm_config/code/local/filename",

@@ -16,8 +16,8 @@ use e2e::{
 };
 use serde_json::Value;
 
-/// Life of the workload's tokens while the story is told, so that it sees some end.
-pub(crate) const SHORT_LIFE: Lifetime = Lifetime { expires_in: 20, refresh_in: Some(5) };
+/// Life of the workload's tokens while the story is told, so that it sees some renewed.
+pub(crate) const SHORT_LIFE: Lifetime = Lifetime { expires_in: 90, refresh_in: Some(5) };
 
 /// How long a step may take before it counts as failed; far above what it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
