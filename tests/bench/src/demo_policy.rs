@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-/// Where a wasm filter's own configuration is.
+/// Where a wasm filter's own configuration is: a text of JSON.
 const CONFIGURATION: &str = "/typed_config/config/configuration/value";
 
 /// The filters as Envoy's configuration has them, and who may pass.
@@ -48,10 +48,7 @@ impl DemoPolicy {
             .and_then(|cluster| cluster.get("metadata"))
             .context("the outbound filter's cluster has no metadata")?
             .clone();
-        let rules = inbound
-            .pointer(CONFIGURATION)
-            .context("the inbound filter's configuration is no Struct")?
-            .clone();
+        let rules = configuration(&inbound)?;
         let (path, scope) = user_rule(&rules).context("no rule wants a scope of a user")?;
         let Some(tenant) = rules.pointer("/tenants/0").and_then(Value::as_str) else {
             bail!("no tenant")
@@ -97,13 +94,21 @@ impl DemoPolicy {
     }
 }
 
-/// The inbound filter with its configuration changed.
+/// A filter's own configuration.
+fn configuration(filter: &Value) -> Result<Value> {
+    let text = filter.pointer(CONFIGURATION).and_then(Value::as_str);
+    Ok(serde_json::from_str(text.context("the filter's configuration is no text")?)?)
+}
+
+/// A filter with one member of its configuration changed.
 fn changed(filter: &Value, member: &str, value: Value) -> Result<Value> {
-    let mut filter = filter.clone();
-    *filter
-        .pointer_mut(CONFIGURATION)
-        .and_then(|configuration| configuration.get_mut(member))
+    let mut configuration = configuration(filter)?;
+    *configuration
+        .get_mut(member)
         .with_context(|| format!("the filter's configuration has no {member}"))? = value;
+    let mut filter = filter.clone();
+    *filter.pointer_mut(CONFIGURATION).context("the filter has no configuration")? =
+        json!(configuration.to_string());
     Ok(filter)
 }
 
