@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         command::step(&format!("fuzzing {target} for {seconds} s"));
         let mut fuzz = command::program(&program);
         fuzz.args(["fuzz", "run", "--fuzz-dir", "fuzz", target]);
-        fuzz.args(["--", &format!("-max_total_time={seconds}"), "-max_len=65536"]);
+        fuzz.args(["--", &format!("-max_total_time={seconds}"), "-max_len=4096"]);
         // The pinned toolchain has the sanitizer's library; only its flag is held back for
         // nightly, and this opens it without a second toolchain.
         fuzz.env("RUSTC_BOOTSTRAP", "1");
