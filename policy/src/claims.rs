@@ -167,7 +167,9 @@ impl Claims {
         if now > self.expires.plus(skew) {
             return Err(Reason::TokenExpired);
         }
-        if self.not_before > now.plus(skew) || self.issued > now.plus(skew) {
+        let begins = self.issued.max(self.not_before);
+        // One that ends before it begins is never valid, though the skew may cover both.
+        if begins > now.plus(skew) || begins > self.expires {
             return Err(Reason::TokenNotYetValid);
         }
         let lifetime = self.expires.since(self.issued.min(self.not_before));

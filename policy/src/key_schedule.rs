@@ -71,12 +71,13 @@ impl KeySchedule {
     /// `authority` comes from our own key sets: neither it nor the number of entries here is in a
     /// caller's hand.
     pub fn ask_for_newer(&mut self, authority: &str, key_id: &str, now: UnixTime) -> Ask {
-        let limited = self.limited_until.get(authority).is_some_and(|until| now < *until);
+        let limited = self.limited_until.get(authority);
+        let limited = limited.is_some_and(|until| ahead(*until, now, REFRESH_INTERVAL_SECONDS));
         if limited && self.polling(now) {
             // The limit may be another worker's doing, whose keys the poll brings.
             return Ask::Wait;
         }
-        if self.broker_failed && now < self.next_poll {
+        if self.broker_failed && !self.poll_due(now) {
             return Ask::Unavailable;
         }
         if limited {
@@ -98,7 +99,7 @@ impl KeySchedule {
         }
         self.in_flight = match self.wanted.take() {
             Some(refresh) => Some(KeyCall::Refresh(refresh)),
-            None => (now >= self.next_poll).then_some(KeyCall::Poll),
+            None => self.poll_due(now).then_some(KeyCall::Poll),
         };
         self.in_flight.clone()
     }
@@ -126,7 +127,11 @@ impl KeySchedule {
     }
 
     fn polling(&self, now: UnixTime) -> bool {
-        self.in_flight == Some(KeyCall::Poll) || now >= self.next_poll
+        self.in_flight == Some(KeyCall::Poll) || self.poll_due(now)
+    }
+
+    fn poll_due(&self, now: UnixTime) -> bool {
+        !ahead(self.next_poll, now, POLL_SECONDS)
     }
 
     fn limit(&mut self, call: Option<KeyCall>, seconds: u64, now: UnixTime) {
@@ -141,6 +146,12 @@ impl KeySchedule {
             .unwrap_or(u64::MAX)
             .min(MAX_BACKOFF_SECONDS)
     }
+}
+
+/// Whether a time is still to come. One further ahead than anything is ever put off was set by a
+/// clock that has been set back since: it counts as past.
+fn ahead(time: UnixTime, now: UnixTime, most: u64) -> bool {
+    (1..=most).contains(&time.since(now))
 }
 
 #[cfg(test)]
@@ -216,7 +227,7 @@ mod tests {
         assert_eq!(schedule.next_call(T), None);
         schedule.on_answer(COMPLETE, T);
         for second in [0, 29, 299] {
-            schedule.next_poll = T.plus(1_000);
+            schedule.next_poll = T.plus(second + 1);
             assert_eq!(schedule.ask_for_newer("a", "x", T.plus(second)), Ask::Final);
         }
         assert_eq!(schedule.next_call(T.plus(299)), None);
@@ -247,7 +258,7 @@ mod tests {
         assert_eq!(schedule.ask_for_newer("a", "k", T), Ask::Wait);
         schedule.on_answer(COMPLETE, T);
         assert_eq!(schedule.ask_for_newer("a", "k", T), Ask::Final);
-        schedule.next_poll = T.plus(1_000);
+        schedule.next_poll = T.plus(121);
         assert_eq!(schedule.ask_for_newer("a", "k", T.plus(119)), Ask::Final);
         assert_eq!(schedule.ask_for_newer("a", "k", T.plus(120)), Ask::Wait);
     }
@@ -259,7 +270,7 @@ mod tests {
             schedule.ask_for_newer("a", "k", T);
             schedule.next_call(T);
             schedule.on_answer(KeyAnswer::Limited(seconds), T);
-            schedule.next_poll = T.plus(1_000);
+            schedule.next_poll = T.plus(expected + 1);
             assert_eq!(schedule.ask_for_newer("a", "k", T.plus(expected - 1)), Ask::Final);
             assert_eq!(schedule.ask_for_newer("a", "k", T.plus(expected)), Ask::Wait);
         }

@@ -163,7 +163,7 @@ fn c05_a_jump_of_the_clock_never_makes_an_expired_token_good() {
 
 #[test]
 fn c06_the_audience_is_one_string() {
-    let many: Vec<String> = (0..1_000).map(|index| format!("api://{index}")).collect();
+    let many = |count: usize| vec![API; count];
     for (audience, expected) in [
         (json!(null), Reason::ClaimsMalformed),
         (json!(""), Reason::AudienceMismatch),
@@ -172,7 +172,8 @@ fn c06_the_audience_is_one_string() {
         (json!([API]), Reason::ClaimsMalformed),
         (json!(["x", API]), Reason::ClaimsMalformed),
         (json!([[API]]), Reason::ClaimsMalformed),
-        (json!(many), Reason::ClaimsMalformed),
+        (json!(many(100)), Reason::ClaimsMalformed),
+        (json!(many(10_000)), Reason::TokenTooLarge),
         (json!(7), Reason::ClaimsMalformed),
         (json!({API: API}), Reason::ClaimsMalformed),
     ] {
@@ -268,8 +269,7 @@ fn c10_every_cloud_and_version_has_its_own_issuer() {
         for theirs in Cloud::ALL {
             let v2 = theirs.v2_issuer(TENANT);
             let v1 = theirs.v1_issuer(TENANT);
-            let expected =
-                |same| if same { Reason::Allowed } else { Reason::IssuerMismatch };
+            let expected = |same| if same { Reason::Allowed } else { Reason::IssuerMismatch };
             // The worldwide host issues v1 tokens for the US government's cloud too.
             let same_v1 = v1 == ours.v1_issuer(TENANT);
             for (claims, issuer, expected) in [
