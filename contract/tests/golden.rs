@@ -146,7 +146,7 @@ fn an_error_of_every_kind() {
 }
 
 #[test]
-fn requests_with_unknown_members_are_refused() {
+fn w11_requests_with_unknown_members_are_refused() {
     let mut request: serde_json::Value =
         serde_json::from_str(&golden("token_request.json")).unwrap();
     request["claims"] = "{}".into();
@@ -158,7 +158,7 @@ fn requests_with_unknown_members_are_refused() {
 }
 
 #[test]
-fn answers_with_unknown_members_are_read() {
+fn w11_answers_with_unknown_members_are_read() {
     let with_more = |name: &str| {
         let mut answer: serde_json::Value = serde_json::from_str(&golden(name)).unwrap();
         answer["of_a_later_version"] = true.into();

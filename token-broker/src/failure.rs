@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_is_cut_and_cleaned() {
+    fn w13_foreign_text_is_cut_and_cleaned() {
         assert_eq!(sanitised("a\nb\u{7f}\u{e9}"), "a?b??");
         assert_eq!(sanitised(&"x".repeat(1_000)).len(), 200);
     }

@@ -31,19 +31,13 @@ pub fn from_config(
     let transport = Arc::clone(transport);
     match source.clone() {
         config::Source::ClientSecret { application, secret: SecretLocation::File(file) } => {
-            Arc::new(client_secret::FromFile { transport, application, file })
+            Arc::new(client_secret::FromFile::new(transport, application, file))
         }
         config::Source::ClientSecret { application, secret: SecretLocation::Here(secret) } => {
             Arc::new(client_secret::FromMemory { transport, application, secret })
         }
         config::Source::WorkloadIdentity { application, token_file } => {
-            Arc::new(workload_identity::WorkloadIdentity { transport, application, token_file })
+            Arc::new(workload_identity::WorkloadIdentity::new(transport, application, token_file))
         }
     }
-}
-
-/// Whether a renewed credential could mend this refusal.
-fn is_about_the_credential(refused: &TypedError) -> bool {
-    use contract::ErrorKind::{Config, Credential};
-    matches!(refused.kind, Credential | Config)
 }

@@ -5,12 +5,18 @@
 //! pair, however many ask, and renews without anyone waiting. Requests only read, and wait where
 //! there is nothing to read yet. The next station is Entra, by `source`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use contract::{ErrorKind, IssuedToken, TokenRequest, TypedError};
 use tokio::{
-    sync::Notify,
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -43,6 +49,7 @@ pub struct Tokens {
     identities: BTreeMap<String, BTreeMap<String, Arc<Slot>>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    denied: AtomicU64,
     /// Ends with the owner.
     _renewals: JoinSet<()>,
 }
@@ -101,7 +108,7 @@ impl Tokens {
             }
             identities.insert(identity, slots);
         }
-        Self { identities, clock, metrics, _renewals: renewals }
+        Self { identities, clock, metrics, denied: AtomicU64::new(0), _renewals: renewals }
     }
 
     /// The token that `request` asks for, if the configuration allows it.
@@ -109,7 +116,7 @@ impl Tokens {
         let slots = self.identities.get(&request.identity);
         let outcome = match slots.and_then(|slots| slots.get(&request.scope)) {
             Some(slot) => self.wait_for(slot).await,
-            None => Err(denied(request)),
+            None => Err(self.denied(request)),
         };
         let label = match &outcome {
             Ok((_, Waited::No)) => "cached",
@@ -118,6 +125,26 @@ impl Tokens {
         };
         self.metrics.token_requested(slots.map(|_known| request.identity.as_str()), label);
         outcome.map(|(token, _)| token)
+    }
+
+    /// One text for an unknown identity and for a scope that is not listed: neither tells which
+    /// exist.
+    fn denied(&self, request: &TokenRequest) -> TypedError {
+        let denied = self.denied.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        // Not a line for each: whoever is denied could fill the log.
+        if denied.is_power_of_two() {
+            tracing::warn!(
+                identity = sanitised(&request.identity),
+                scope = sanitised(&request.scope),
+                destination = sanitised(&request.destination),
+                denied,
+                "token request denied: the configuration lists no such identity and scope"
+            );
+        }
+        failure(
+            ErrorKind::Denied,
+            "not_allowed: the broker's configuration lists no such scope of such an identity",
+        )
     }
 
     async fn wait_for(&self, slot: &Slot) -> Result<(IssuedToken, Waited), TypedError> {
@@ -196,18 +223,4 @@ fn issued(slot: &Slot, held: &Held) -> IssuedToken {
         identity: slot.identity.clone(),
         correlation_id: held.correlation_id.clone(),
     }
-}
-
-/// One text for an unknown identity and for a scope that is not listed: neither tells which exist.
-fn denied(request: &TokenRequest) -> TypedError {
-    tracing::warn!(
-        identity = sanitised(&request.identity),
-        scope = sanitised(&request.scope),
-        destination = sanitised(&request.destination),
-        "token request denied: the configuration lists no such identity and scope"
-    );
-    failure(
-        ErrorKind::Denied,
-        "not_allowed: the broker's configuration lists no such scope of such an identity",
-    )
 }

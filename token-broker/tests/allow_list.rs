@@ -5,7 +5,7 @@ use contract::ErrorKind;
 use crate::support::{Broker, Endpoint, Entra, SCOPE, ask, post, request};
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_or_identity_that_is_not_listed_is_denied() {
+async fn b05_b06_a_scope_or_identity_that_is_not_listed_is_denied() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     broker.text().await.unwrap();

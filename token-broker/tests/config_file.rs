@@ -112,7 +112,7 @@ fn what_may_be_left_out_has_its_default() {
 }
 
 #[test]
-fn every_error_is_told_at_once_with_its_path() {
+fn w07_every_error_is_told_at_once_with_its_path() {
     check(
         "
 authorities:
@@ -175,7 +175,7 @@ keys: {}
 }
 
 #[test]
-fn the_listeners_trust_is_never_widened_unasked() {
+fn b01_the_listeners_trust_is_never_widened_unasked() {
     let with = |listen: &str| {
         format!("{{authorities: [{{cloud: public, tenants: [organizations]}}], listen: {listen}}}")
     };
@@ -205,7 +205,7 @@ fn the_listeners_trust_is_never_widened_unasked() {
 }
 
 #[test]
-fn a_file_that_is_no_configuration_is_refused() {
+fn w07_a_file_that_is_no_configuration_is_refused() {
     check("", &[("", "")]);
     check("{}", &[("", "nothing to do")]);
     check("- a", &[("[0]", "")]);

@@ -40,7 +40,7 @@ fn with_token(path: &Path) -> Config {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_secret_is_read_at_each_acquisition() {
+async fn b10_the_secret_is_read_at_each_acquisition() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(directory.path(), "first+&\n", 0o400);
     let entra = Entra::new();
@@ -75,7 +75,7 @@ async fn the_federated_token_goes_as_an_assertion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_credential_that_was_renewed_meanwhile_is_tried_once() {
+async fn b10_a_credential_that_was_renewed_meanwhile_is_tried_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(directory.path(), "old", 0o400);
     let entra = Entra::new();
@@ -113,7 +113,7 @@ async fn a_credential_that_stayed_the_same_is_not_tried_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unusable_file_is_told_and_never_sent() {
+async fn b10_an_unusable_file_is_told_and_never_sent() {
     let directory = tempfile::tempdir().unwrap();
     let entra = Entra::new();
     for (content, mode, expected) in [

@@ -17,7 +17,7 @@ async fn refresh(broker: &Broker, kid: &str) -> Result<KeySets, TypedError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_fetches_at_once_and_then_not_for_five_minutes() {
+async fn k04_a_refresh_fetches_at_once_and_then_not_for_five_minutes() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     pass(seconds(1)).await;
@@ -36,7 +36,7 @@ async fn a_refresh_fetches_at_once_and_then_not_for_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn concurrent_refreshes_share_one_fetch() {
+async fn k04_concurrent_refreshes_share_one_fetch() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     pass(seconds(1)).await;
@@ -99,7 +99,7 @@ async fn each_authority_has_its_own_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_configured_authorities_are_fetched() {
+async fn b04_k05_only_configured_authorities_are_fetched() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     pass(seconds(1)).await;

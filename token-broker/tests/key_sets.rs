@@ -15,7 +15,7 @@ fn kids(set: &KeySet) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_fetched_at_start_and_about_hourly() {
+async fn k10_k11_keys_are_fetched_at_start_and_about_hourly() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     assert_eq!(set(&broker).state, KeySetState::None);
@@ -42,7 +42,7 @@ async fn keys_are_fetched_at_start_and_about_hourly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_answer_leaves_the_last_good_keys_in_place() {
+async fn k07_k08_k09_a_bad_answer_leaves_the_last_good_keys_in_place() {
     let text = |body: &str| Reply::Answer(200, Vec::new(), body.as_bytes().to_vec());
     let own = format!("https://login.microsoftonline.com/{TENANT}/v2.0/");
     let with = |member: &str, value: Value| {
@@ -98,7 +98,7 @@ async fn a_bad_answer_leaves_the_last_good_keys_in_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_good_answer_there_are_no_keys_and_the_pauses_grow() {
+async fn k06_without_a_good_answer_there_are_no_keys_and_the_pauses_grow() {
     let entra = Entra::new();
     entra.always(Endpoint::Metadata, Some(Reply::Answer(500, Vec::new(), Vec::new())));
     let broker = Broker::start(&entra);
@@ -115,7 +115,7 @@ async fn without_a_good_answer_there_are_no_keys_and_the_pauses_grow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_older_than_a_day_are_no_keys() {
+async fn k07_keys_older_than_a_day_are_no_keys() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     pass(seconds(1)).await;

@@ -74,7 +74,7 @@ async fn a_peer_of_an_allowed_user_is_answered() {
 }
 
 #[tokio::test]
-async fn a_peer_of_another_user_is_refused_without_a_word() {
+async fn b02_a_peer_of_another_user_is_refused_without_a_word() {
     let (answer, refused) = serve(vec![own_uid() + 1]).await;
     assert_eq!(answer, "");
     assert_eq!(refused, "entra_broker_refused_peers_total 1");

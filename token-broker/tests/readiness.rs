@@ -12,7 +12,7 @@ async fn ready(broker: &Broker) -> (u16, Value) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_broker_is_ready_as_soon_as_entra_has_answered() {
+async fn b16_the_broker_is_ready_as_soon_as_entra_has_answered() {
     let entra = Entra::new();
     entra.delay(std::time::Duration::from_millis(40));
     let broker = Broker::start(&entra);
@@ -112,7 +112,7 @@ async fn metrics_count_what_happened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_can_make_series_by_asking() {
+async fn w12_nobody_can_make_series_by_asking() {
     let broker = Broker::start(&Entra::new());
     broker.text().await.unwrap();
     let series = async || ask(&broker.admin(), get("/metrics")).await.2.lines().count();
@@ -136,7 +136,7 @@ async fn nobody_can_make_series_by_asking() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_admin_listener_hands_out_nothing() {
+async fn b12_the_admin_listener_hands_out_nothing() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     broker.text().await.unwrap();

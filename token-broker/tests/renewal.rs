@@ -35,7 +35,7 @@ async fn a_token_is_renewed_ahead_and_no_request_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_renewal_keeps_the_valid_token_until_its_margin() {
+async fn b08_a_failed_renewal_keeps_the_valid_token_until_its_margin() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     let first = broker.text().await.unwrap();
@@ -55,7 +55,7 @@ async fn a_failed_renewal_keeps_the_valid_token_until_its_margin() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn during_the_pause_after_a_failure_entra_is_left_alone() {
+async fn b08_during_the_pause_after_a_failure_entra_is_left_alone() {
     let entra = Entra::new();
     let throttled = Reply::error(429, "invalid_request", 90055).with_header("retry-after", "120");
     entra.always(Endpoint::Token, Some(throttled));
@@ -100,7 +100,7 @@ async fn a_failed_renewal_puts_off_when_to_ask_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unsound_answers_are_no_tokens() {
+async fn b08_unsound_answers_are_no_tokens() {
     let entra = Entra::new();
     let good = json!({"access_token": "a", "token_type": "Bearer", "expires_in": 3600});
     let with = |member: &str, value: serde_json::Value| {
@@ -129,7 +129,7 @@ async fn unsound_answers_are_no_tokens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_stretches_no_life() {
+async fn b09_a_clock_that_jumps_stretches_no_life() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     let first = broker.text().await.unwrap();

@@ -26,7 +26,7 @@ async fn a_good_request_is_answered_with_the_token_and_its_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_request_may_not_be_is_refused_in_words_without_its_values() {
+async fn w11_what_a_request_may_not_be_is_refused_in_words_without_its_values() {
     let broker = Broker::start(&Entra::new());
     let with = |member: &str, value: serde_json::Value| {
         let mut body = good();

@@ -35,7 +35,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_secret_is_in_logs_metrics_pages_or_errors() {
+async fn b12_no_secret_is_in_logs_metrics_pages_or_errors() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .json()

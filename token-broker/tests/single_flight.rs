@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use crate::support::{Broker, Endpoint, Entra, OTHER_SCOPE, SCOPE, request, seconds};
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_concurrent_misses_make_one_call() {
+async fn b07_a_thousand_concurrent_misses_make_one_call() {
     let entra = Entra::new();
     entra.delay(seconds(2));
     let broker = Broker::start(&entra);

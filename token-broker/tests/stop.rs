@@ -15,7 +15,7 @@ use tokio::{
 use crate::support::{Broker, Endpoint, Entra, SCOPE};
 
 #[tokio::test]
-async fn an_open_request_is_answered_and_the_socket_goes() {
+async fn b17_an_open_request_is_answered_and_the_socket_goes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("broker.sock");
     let entra = Entra::new();

@@ -136,7 +136,7 @@ async fn an_authority_of_the_ca_file_is_trusted_by_way_of_the_proxy() {
 }
 
 #[tokio::test]
-async fn certificates_that_do_not_fit_are_refused() {
+async fn b14_certificates_that_do_not_fit_are_refused() {
     // Another name; and the right name from an authority that is not trusted.
     let other = Server::start("login.evil.example", b"HTTP/1.1 200 OK\r\n\r\n").await;
     let refused = other.ask(10).await.unwrap_err();
@@ -157,7 +157,7 @@ async fn certificates_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn b04_redirects_are_not_followed() {
     let server = Server::start(
         HOST,
         b"HTTP/1.1 302 Found\r\nlocation: https://login.microsoftonline.com/y\r\ncontent-length: 0\r\n\r\n",
@@ -168,7 +168,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn answers_are_bounded_whatever_length_they_claim() {
+async fn b08_answers_are_bounded_whatever_length_they_claim() {
     let claimed =
         Server::start(HOST, b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n01234567890").await;
     assert_eq!(claimed.ask(10).await.unwrap_err(), TransportFailure::TooLarge);
@@ -188,7 +188,7 @@ async fn an_answer_that_breaks_off_is_no_answer() {
 }
 
 #[tokio::test]
-async fn without_a_proxy_no_name_leads_inside() {
+async fn b04_k09_without_a_proxy_no_name_leads_inside() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let https = Https::new(None, Proxy::default()).unwrap();
@@ -201,7 +201,7 @@ async fn without_a_proxy_no_name_leads_inside() {
 }
 
 #[tokio::test]
-async fn plain_http_is_not_spoken() {
+async fn b14_plain_http_is_not_spoken() {
     let https = Https::new(None, Proxy::default()).unwrap();
     let refused = https.send(request("http://login.microsoftonline.com/"), 10).await.unwrap_err();
     assert!(matches!(&refused, TransportFailure::Connection(_)), "{refused}");

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_expected_issuer_is_taken() {
+    fn k09_only_the_expected_issuer_is_taken() {
         let keys = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
         let own = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
         let template = "https://login.microsoftonline.com/{tenantid}/v2.0";
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_from_the_authoritys_own_host_only() {
+    fn k09_keys_come_from_the_authoritys_own_host_only() {
         let own = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
         for uri in [
             "http://login.microsoftonline.com/keys",
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_without_a_usable_key_is_refused() {
+    fn k08_a_set_without_a_usable_key_is_refused() {
         let good = serde_json::to_value(SigningKey::new(1, "k1", "i").jwk()).unwrap();
         let mut many: Vec<Value> = vec![json!({}); 999];
         many.push(good.clone());

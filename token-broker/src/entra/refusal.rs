@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_of_refusal_has_its_kind() {
+    fn b08_every_class_of_refusal_has_its_kind() {
         use ErrorKind::{ClaimsChallenge, Config, Credential, Disabled, Throttled, Transient};
         let cases = [
             (429, r#"{"error":"invalid_client","error_codes":[7000215]}"#, Throttled),

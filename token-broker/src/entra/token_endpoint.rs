@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sound_answers_are_taken() {
+    fn b08_only_sound_answers_are_taken() {
         let long = "x".repeat(16 * 1024 + 1);
         let cases: Vec<(String, Sound)> = vec![
             (r#"{"access_token":"a.b-c_","token_type":"Bearer","expires_in":3599}"#.into(), sound(3_599, None)),

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_this_machine_and_this_link_are_refused() {
+    fn k09_addresses_of_this_machine_and_this_link_are_refused() {
         let cases = [
             ("20.190.160.1", true),
             ("10.1.2.3", true),

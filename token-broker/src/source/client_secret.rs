@@ -6,8 +6,7 @@ use contract::{Secret, TypedError};
 
 use super::{
     TokenSource,
-    credential_file::{self, Readers},
-    is_about_the_credential,
+    credential_file::{CredentialFile, Readers},
 };
 use crate::{
     config::Application,
@@ -15,11 +14,30 @@ use crate::{
     https::{Boxed, Transport},
 };
 
-/// The secret is in a file.
+/// The secret is in a file, which whoever renews it replaces.
 pub(super) struct FromFile {
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) application: Application,
-    pub(super) file: PathBuf,
+    transport: Arc<dyn Transport>,
+    application: Application,
+    file: CredentialFile,
+}
+
+impl FromFile {
+    pub(super) fn new(
+        transport: Arc<dyn Transport>,
+        application: Application,
+        file: PathBuf,
+    ) -> Self {
+        let file = CredentialFile::new(file, Readers::NotEveryone);
+        Self { transport, application, file }
+    }
+}
+
+impl TokenSource for FromFile {
+    fn acquire<'a>(&'a self, scope: &'a str) -> Boxed<'a, Result<Acquired, TypedError>> {
+        Box::pin(self.file.acquire(self.transport.as_ref(), &self.application, scope, |secret| {
+            Proof::Secret(secret)
+        }))
+    }
 }
 
 /// The secret came with the environment.
@@ -27,27 +45,6 @@ pub(super) struct FromMemory {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) application: Application,
     pub(super) secret: Secret,
-}
-
-impl TokenSource for FromFile {
-    fn acquire<'a>(&'a self, scope: &'a str) -> Boxed<'a, Result<Acquired, TypedError>> {
-        let ask = async |secret: &Secret| {
-            let proof = Proof::Secret(secret);
-            client_credentials(self.transport.as_ref(), &self.application, scope, proof).await
-        };
-        Box::pin(async move {
-            let secret = credential_file::read(&self.file, Readers::NotEveryone).await?;
-            let outcome = ask(&secret).await;
-            match outcome {
-                Err(refused) if is_about_the_credential(&refused) => {
-                    // It may have been renewed between reading and asking: once more, if so.
-                    let renewed = credential_file::read(&self.file, Readers::NotEveryone).await?;
-                    if renewed == secret { Err(refused) } else { ask(&renewed).await }
-                }
-                outcome => outcome,
-            }
-        })
-    }
 }
 
 impl TokenSource for FromMemory {

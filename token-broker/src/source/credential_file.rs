@@ -9,7 +9,12 @@ use std::{
 use contract::{ErrorKind, Secret, TypedError};
 use zeroize::Zeroizing;
 
-use crate::failure::failure;
+use crate::{
+    config::Application,
+    entra::token_endpoint::{Acquired, Proof, client_credentials},
+    failure::failure,
+    https::Transport,
+};
 
 /// Largest credential that is read.
 const MAX_BYTES: u64 = 16 * 1024;
@@ -34,16 +39,52 @@ enum Unusable {
     NotText,
 }
 
-/// Reads the credential in `path`.
-pub(super) async fn read(path: &Path, readers: Readers) -> Result<Secret, TypedError> {
-    let owned = path.to_owned();
-    let outcome = tokio::task::spawn_blocking(move || read_now(&owned, readers))
-        .await
-        .unwrap_or(Err(Unusable::Unreadable(std::io::ErrorKind::Other)));
-    outcome.map_err(|unusable| refused(path, &unusable))
+/// A credential in a file.
+pub(super) struct CredentialFile {
+    path: PathBuf,
+    readers: Readers,
 }
 
-fn read_now(path: &PathBuf, readers: Readers) -> Result<Secret, Unusable> {
+impl CredentialFile {
+    pub(super) fn new(path: PathBuf, readers: Readers) -> Self {
+        Self { path, readers }
+    }
+
+    /// Acquires a token with what the file holds now.
+    ///
+    /// It may be renewed between reading and asking: when Entra refuses the credential, and the
+    /// file by then holds another, that one is tried, once.
+    pub(super) async fn acquire(
+        &self,
+        transport: &dyn Transport,
+        application: &Application,
+        scope: &str,
+        proof: for<'a> fn(&'a Secret) -> Proof<'a>,
+    ) -> Result<Acquired, TypedError> {
+        let credential = self.read().await?;
+        let outcome = client_credentials(transport, application, scope, proof(&credential)).await;
+        match outcome {
+            Err(refused) if matches!(refused.kind, ErrorKind::Credential | ErrorKind::Config) => {
+                let renewed = self.read().await?;
+                if renewed == credential {
+                    return Err(refused);
+                }
+                client_credentials(transport, application, scope, proof(&renewed)).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn read(&self) -> Result<Secret, TypedError> {
+        let (path, readers) = (self.path.clone(), self.readers);
+        let outcome = tokio::task::spawn_blocking(move || read_now(&path, readers))
+            .await
+            .unwrap_or(Err(Unusable::Unreadable(std::io::ErrorKind::Other)));
+        outcome.map_err(|unusable| refused(&self.path, &unusable))
+    }
+}
+
+fn read_now(path: &Path, readers: Readers) -> Result<Secret, Unusable> {
     let unreadable = |error: std::io::Error| Unusable::Unreadable(error.kind());
     // Before opening: a FIFO would block. Symbolic links are how Kubernetes swaps versions.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -111,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_credential_is_refused() {
+    fn b10_what_is_no_credential_is_refused() {
         use Readers::NotEveryone;
         let largest = vec![b'x'; 16 * 1024];
         let larger = vec![b'x'; 16 * 1024 + 1];
@@ -125,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_world_readable_secret_is_refused_but_not_a_projected_token() {
+    fn b10_a_world_readable_secret_is_refused_but_not_a_projected_token() {
         check(b"s", 0o644, Readers::NotEveryone, Err(Unusable::WorldReadable));
         check(b"s", 0o604, Readers::NotEveryone, Err(Unusable::WorldReadable));
         check(b"s", 0o640, Readers::NotEveryone, Ok("s"));
