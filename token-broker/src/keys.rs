@@ -148,20 +148,25 @@ impl Keys {
             ));
         };
         let mut ended = slot.ended.subscribe();
-        if let Err(rest) = slot.want(Instant::now()) {
-            self.metrics.keys_refresh_requested("throttled");
-            let refused = failure(
-                ErrorKind::Throttled,
-                "refreshed_lately: this authority's keys were fetched on request a short time ago",
-            );
-            return Err(retry_in(refused, rest));
+        match slot.want(Instant::now()) {
+            Wanted::Started => {
+                self.metrics.keys_refresh_requested("fetched");
+                tracing::info!(
+                    authority = slot.issuer,
+                    kid = sanitised(&request.kid),
+                    "unknown key: keys fetched anew"
+                );
+            }
+            Wanted::UnderWay => self.metrics.keys_refresh_requested("joined"),
+            Wanted::Later(rest) => {
+                self.metrics.keys_refresh_requested("throttled");
+                let refused = failure(
+                    ErrorKind::Throttled,
+                    "refreshed_lately: this authority's keys were fetched a short time ago",
+                );
+                return Err(retry_in(refused, rest));
+            }
         }
-        self.metrics.keys_refresh_requested("fetched");
-        tracing::info!(
-            authority = slot.issuer,
-            kid = sanitised(&request.kid),
-            "unknown key: keys fetched anew"
-        );
         // Ended or not: the answer is what is known, and its state tells.
         let _late = timeout(WAIT, ended.changed()).await;
         Ok(self.sets())
@@ -187,24 +192,34 @@ impl Keys {
     }
 }
 
+/// What becomes of a wish for fresh keys.
+enum Wanted {
+    /// A fetch was started for it.
+    Started,
+    /// One was under way already.
+    UnderWay,
+    /// None may be started before so long.
+    Later(Duration),
+}
+
 impl Slot {
-    /// Sees to it that a fetch is under way; or says how long none may be started on request.
-    fn want(&self, now: Instant) -> Result<(), Duration> {
+    /// Sees to it that a fetch is under way, if one may be.
+    fn want(&self, now: Instant) -> Wanted {
         let mut kept = self.kept();
         // One that is under way serves all who ask, and is not theirs to account for.
         if kept.fetching {
-            return Ok(());
+            return Wanted::UnderWay;
         }
         if let Some(last) = kept.requested {
             let passed = now.saturating_duration_since(last);
             let rest = Duration::from_secs(REFRESH_INTERVAL_SECONDS).saturating_sub(passed);
             if !rest.is_zero() {
-                return Err(rest);
+                return Wanted::Later(rest);
             }
         }
         kept.requested = Some(now);
         kept.fetching = true;
         self.wanted.notify_one();
-        Ok(())
+        Wanted::Started
     }
 }

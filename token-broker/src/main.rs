@@ -98,6 +98,8 @@ fn serve(config: Config) -> ExitCode {
         };
         token_broker::run(config, stop).await.map_err(std::io::Error::other)
     });
+    // A name that is being looked up must not hold the end up.
+    runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -23,6 +23,7 @@ fn the_webhooks_variables_and_scopes_are_a_configuration() {
         ("AZURE_CLIENT_SECRET", ""),
         ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/secrets/azure/wi/token/azure-identity-token"),
         ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/"),
+        ("AZURE_CLIENT_ID", "3F1B5B1E-0d2c-4a39-9a63-3f6c2c7a9d10"),
         ("ENTRA_SCOPES", "  https://graph.microsoft.us/.default  api://orders/.default "),
     ]))
     .unwrap();

@@ -53,6 +53,14 @@ async fn k04_concurrent_refreshes_share_one_fetch() {
     }
     assert_eq!(entra.count(Endpoint::Keys), 2);
     refresh(&broker, "k3").await.unwrap_err();
+    let metrics = broker.state.metrics.text();
+    for line in [
+        r#"entra_broker_key_refresh_requests_total{outcome="fetched"} 1"#,
+        r#"entra_broker_key_refresh_requests_total{outcome="joined"} 999"#,
+        r#"entra_broker_key_refresh_requests_total{outcome="throttled"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in\n{metrics}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -193,12 +193,13 @@ fn chosen_cloud(
 }
 
 fn guid(value: Option<String>, path: &str, expected: &str, errors: &mut Errors) -> Option<String> {
-    let Some(value) = value else {
+    // Portals and annotations show ids in either case; on the wire it is lower case.
+    let Some(value) = value.map(|value| value.to_ascii_lowercase()) else {
         errors.missing(path, expected);
         return None;
     };
     if !is_tenant_id(&value) {
-        errors.push(path, format!("expected {expected}: a GUID in lower case"));
+        errors.push(path, format!("expected {expected}: a GUID"));
         return None;
     }
     Some(value)

@@ -165,7 +165,8 @@ async fn socket(path: &Path) -> Result<(UnixListener, Place), BindError> {
             }
         }
     }
-    let beside = path.with_extension(format!("{}~", std::process::id() % 100_000));
+    // A short name: the length of a socket's path is bounded.
+    let beside = path.with_file_name(format!(".{}", std::process::id()));
     let _left_over = fs::remove_file(&beside);
     let listener = UnixListener::bind(&beside).map_err(refused)?;
     let moved = fs::set_permissions(&beside, fs::Permissions::from_mode(SOCKET_MODE))
