@@ -83,7 +83,7 @@ impl Envoy {
 
     /// The text of an admin page.
     pub(crate) fn admin(&self, path: &str) -> Result<String> {
-        let mut connection = UnixStream::connect(&self.admin)?;
+        let mut connection = UnixStream::connect(&self.admin).context("no admin page")?;
         write!(connection, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;

@@ -9,6 +9,7 @@ mod broker;
 mod caller_tokens;
 mod demo_policy;
 mod envoy;
+mod evidence;
 mod load;
 mod report;
 mod rounds;
@@ -19,7 +20,7 @@ mod upstream;
 
 use std::{
     env,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -30,7 +31,6 @@ use serde_json::json;
 use crate::{
     demo_policy::DemoPolicy,
     envoy::Program,
-    load::{Connections, RequestTexts},
     report::Table,
     rounds::{Effort, Samples, Traffic},
     rows::Row,
@@ -44,16 +44,16 @@ const TOKENS: usize = 8_000;
 /// A run that ends within 90 s.
 const QUICK: Effort = Effort {
     starts: 3,
-    time: Duration::from_secs(18),
+    time: Duration::from_secs(75),
     passes: 4,
-    saturating: 128,
-    paced: 30,
+    requests: 128,
+    paced: 60,
     interval: Duration::from_micros(500),
 };
 /// A run whose ratios can be quoted.
-const FULL: Effort = Effort { starts: 6, time: Duration::from_secs(50), ..QUICK };
+const FULL: Effort = Effort { starts: 6, time: Duration::from_secs(360), ..QUICK };
 /// For the second table, which only the full run has.
-const FLATNESS: Effort = Effort { starts: 2, time: Duration::from_secs(20), ..QUICK };
+const FLATNESS: Effort = Effort { starts: 2, time: Duration::from_secs(60), ..QUICK };
 
 fn main() -> ExitCode {
     match run() {
@@ -78,7 +78,7 @@ fn run() -> Result<()> {
     println!("signing {TOKENS} tokens");
     let callers = caller_tokens::sign(&policy, TOKENS)?;
     let injected = stage::injected_token();
-    let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
+    let directory = tempfile::Builder::new().prefix("entra-bench-").tempdir()?;
     let directory = directory.path();
     let keys = callers.key_sets.clone();
     broker::serve(&directory.join("broker.sock"), keys, injected.clone())?;
@@ -95,7 +95,8 @@ fn run() -> Result<()> {
         traffic: Traffic { path: &policy.path, tokens: &callers.tokens, certificate: &certificate },
     };
 
-    let main = Table::new(&bench.starts(&rows::ROWS, options.effort)?, &rows::ROWS, &rows::RATIOS);
+    let main =
+        Table::new(&bench.starts(&rows::ROWS, options.effort, began)?, &rows::ROWS, &rows::RATIOS);
     print!("{}", main.text());
     let module_bytes = std::fs::metadata(&module)?.len();
     println!("module: {module_bytes} bytes");
@@ -107,7 +108,7 @@ fn run() -> Result<()> {
         "budgets": main.budgets_json(),
     });
     if options.flatness {
-        let starts = bench.starts(&rows::FLATNESS, FLATNESS)?;
+        let starts = bench.starts(&rows::FLATNESS, FLATNESS, Instant::now())?;
         let flatness = Table::new(&starts, &rows::FLATNESS, &rows::FLATNESS_RATIOS);
         print!("{}", flatness.text());
         if let Some(whole) = whole.as_object_mut() {
@@ -131,37 +132,32 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Measures these rows side by side, in one Envoy after the other.
-    fn starts(&self, rows: &[Row], effort: Effort) -> Result<Vec<Samples>> {
+    /// Measures these rows side by side, in one Envoy after the other, until `effort.time` after
+    /// `began`.
+    fn starts(&self, rows: &[Row], effort: Effort, began: Instant) -> Result<Vec<Samples>> {
         let directory = self.stage.directory;
         let configuration = self.stage.configuration(rows)?;
         (1..=effort.starts)
             .map(|number| {
                 println!("measuring, Envoy {number} of {}", effort.starts);
+                let left = effort.time.saturating_sub(began.elapsed());
+                let starts_left = effort.starts.saturating_sub(number).saturating_add(1);
+                let until = Instant::now()
+                    .checked_add(left.checked_div(starts_left).unwrap_or_default())
+                    .context("the end of time")?;
                 // What is started inherits the core: Envoy has the first, this the second.
                 let pinned = envoy::stay_on_core(0).is_ok();
                 let envoy = self.program.start(directory, &configuration)?;
                 if pinned {
                     envoy::stay_on_core(1)?;
                 }
-                self.refuse_strangers(directory, rows)
-                    .and_then(|()| rounds::measure(&envoy, directory, rows, &self.traffic, effort))
+                evidence::strangers_are_refused(directory, self.traffic.path, rows)
+                    .and_then(|()| {
+                        rounds::measure(&envoy, directory, rows, &self.traffic, effort, until)
+                    })
                     .with_context(|| format!("Envoy's log ends:\n{}\n", envoy.log()))
             })
             .collect()
-    }
-
-    /// A filter that lets everybody pass would look fast: each guarded row must refuse a stranger.
-    fn refuse_strangers(&self, directory: &Path, rows: &[Row]) -> Result<()> {
-        for row in rows.iter().filter(|row| row.is_guarded()) {
-            let mut stranger = RequestTexts::new(self.traffic.path, &[]);
-            let socket = directory.join(format!("{}.sock", row.name));
-            let status = Connections::status_of(&socket, &mut stranger)?;
-            if !status.starts_with("HTTP/1.1 401 ") {
-                bail!("{} does not refuse a request without a token: {status}", row.name);
-            }
-        }
-        Ok(())
     }
 }
 

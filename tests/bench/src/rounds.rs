@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     envoy::Envoy,
+    evidence,
     load::{Connections, RequestTexts},
     rows::{Requests, Row},
     statistics::{median, median_added, middle_mean, percentile},
@@ -22,13 +23,13 @@ pub(crate) struct Effort {
     /// How often Envoy is started anew: where its memory happens to lie costs or spares some
     /// percent for as long as it runs.
     pub(crate) starts: u32,
-    /// How long each of them is measured.
+    /// How long all this takes.
     pub(crate) time: Duration,
     /// Passes of a round: what else the machine does only ever adds, so the least counts.
     pub(crate) passes: usize,
-    /// Requests in a saturating pass.
-    pub(crate) saturating: usize,
-    /// Paced requests in a round.
+    /// Requests in a saturating pass; a quarter where each takes several times as long.
+    pub(crate) requests: usize,
+    /// Paced requests in a round that has them.
     pub(crate) paced: usize,
     /// Time between two paced requests.
     pub(crate) interval: Duration,
@@ -36,6 +37,9 @@ pub(crate) struct Effort {
 
 /// Tokens that our decision cache (8 MiB) holds at the same time, with room to spare.
 const LIVE_TOKENS: usize = 3_000;
+
+/// Every so many rounds there are paced requests too.
+const PACED_EVERY: usize = 4;
 
 /// The requests that rows send.
 pub(crate) struct Traffic<'a> {
@@ -76,13 +80,14 @@ pub(crate) struct Summary {
     pub(crate) rps: f64,
 }
 
-/// Measures all rows on one Envoy.
+/// Measures all rows on one Envoy, in whole rounds until then.
 pub(crate) fn measure(
     envoy: &Envoy,
     directory: &Path,
     rows: &[Row],
     traffic: &Traffic<'_>,
     effort: Effort,
+    until: Instant,
 ) -> Result<Samples> {
     let mut samples = Samples::default();
     let mut lanes =
@@ -90,8 +95,7 @@ pub(crate) fn measure(
     for lane in &mut lanes {
         lane.warm_up(effort).with_context(|| lane.row.name)?;
     }
-    let began = Instant::now();
-    while began.elapsed() < effort.time {
+    for round in 0_usize.. {
         for _ in 0..effort.passes {
             for lane in &mut lanes {
                 lane.pass(envoy, effort).with_context(|| lane.row.name)?;
@@ -100,9 +104,17 @@ pub(crate) fn measure(
             lanes.rotate_left(1);
         }
         for lane in &mut lanes {
-            lane.finish_round(effort, &mut samples).with_context(|| lane.row.name)?;
+            lane.finish_round(&mut samples);
+            if round.is_multiple_of(PACED_EVERY) {
+                lane.pace(effort, &mut samples).with_context(|| lane.row.name)?;
+            }
+        }
+        if Instant::now() >= until {
+            break;
         }
     }
+    let sent: Vec<_> = lanes.iter().map(|lane| (lane.row, lane.sent)).collect();
+    evidence::caches_were_used_as_named(envoy, &sent)?;
     Ok(samples)
 }
 
@@ -113,6 +125,7 @@ struct Lane {
     requests: RequestTexts,
     cpu_us: f64,
     rps: f64,
+    sent: usize,
 }
 
 impl Lane {
@@ -137,6 +150,7 @@ impl Lane {
             requests: RequestTexts::new(traffic.path, tokens),
             cpu_us: f64::INFINITY,
             rps: 0.0,
+            sent: 0,
         })
     }
 
@@ -144,29 +158,43 @@ impl Lane {
         let count = match self.row.requests {
             // Until each is known.
             Requests::LiveTokens => LIVE_TOKENS,
-            _ => effort.saturating.saturating_mul(8),
+            _ => effort.requests.saturating_mul(8),
         };
-        self.connections.saturate(&mut self.requests, count)?;
+        self.saturate(count)?;
         Ok(())
     }
 
+    fn saturate(&mut self, count: usize) -> Result<Duration> {
+        self.sent = self.sent.saturating_add(count);
+        self.connections.saturate(&mut self.requests, count)
+    }
+
     fn pass(&mut self, envoy: &Envoy, effort: Effort) -> Result<()> {
+        let count = match self.row.requests {
+            Requests::FreshTokens => effort.requests.div_ceil(4),
+            _ => effort.requests,
+        };
         let before = envoy.cpu_nanoseconds()?;
-        let elapsed = self.connections.saturate(&mut self.requests, effort.saturating)?;
+        let elapsed = self.saturate(count)?;
         let spent = envoy.cpu_nanoseconds()?.saturating_sub(before);
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-        let (spent_us, count) = (spent as f64 / 1_000.0, effort.saturating as f64);
+        let (spent_us, count) = (spent as f64 / 1_000.0, count as f64);
         self.cpu_us = self.cpu_us.min(spent_us / count);
         self.rps = self.rps.max(count / elapsed.as_secs_f64());
         Ok(())
     }
 
-    fn finish_round(&mut self, effort: Effort, samples: &mut Samples) -> Result<()> {
+    fn finish_round(&mut self, samples: &mut Samples) {
+        let row = samples.rows.entry(self.row.name).or_default();
+        row.cpu_us.push(std::mem::replace(&mut self.cpu_us, f64::INFINITY));
+        row.rps.push(std::mem::take(&mut self.rps));
+    }
+
+    fn pace(&mut self, effort: Effort, samples: &mut Samples) -> Result<()> {
+        self.sent = self.sent.saturating_add(effort.paced);
         let times = self.connections.pace(&mut self.requests, effort.paced, effort.interval)?;
         let row = samples.rows.entry(self.row.name).or_default();
         row.latency_us.extend(times.iter().map(|time| time.as_secs_f64() * 1e6));
-        row.cpu_us.push(std::mem::replace(&mut self.cpu_us, f64::INFINITY));
-        row.rps.push(std::mem::take(&mut self.rps));
         Ok(())
     }
 }
