@@ -122,3 +122,37 @@ async fn a_successors_socket_is_left_alone() {
     drop(first);
     StdStream::connect(&path).unwrap();
 }
+
+#[tokio::test]
+async fn b07_connections_are_bounded_and_the_next_one_waits() {
+    const LIMIT: usize = 512;
+    let (_directory, path) = in_new_directory();
+    let broker = Broker::start(&Entra::new());
+    let listeners = Listeners::bind(&listen(&path, vec![own_uid()])).await.unwrap();
+    let _serving = tokio::spawn(listeners.serve(Arc::clone(&broker.state), std::future::pending()));
+    let mut open = Vec::new();
+    for _ in 0..LIMIT {
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        ask(&mut stream).await;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        open.push(stream);
+    }
+    let mut next = UnixStream::connect(&path).await.unwrap();
+    ask(&mut next).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut start = [0; 12];
+    assert_eq!(next.try_read(&mut start).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let metrics = broker.state.metrics.text();
+    assert!(metrics.contains(r#"entra_broker_connections{listener="api"} 512"#), "{metrics}");
+    drop(open.pop());
+    next.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+}
+
+async fn ask(stream: &mut UnixStream) {
+    stream.write_all(b"GET /v1/keys HTTP/1.1\r\nhost: broker\r\n\r\n").await.unwrap();
+}
