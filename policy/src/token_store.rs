@@ -83,7 +83,7 @@ impl TokenStore {
         };
         match &slot.current {
             Some(held) if held.usable(now) => TokenAnswer::Authorization(held.header.clone()),
-            _ if slot.in_flight || now >= slot.next_fetch => TokenAnswer::Wait,
+            _ if slot.in_flight || slot.due(now) => TokenAnswer::Wait,
             _ => TokenAnswer::Refused {
                 reason: slot.refusal.unwrap_or(Reason::TokenUnavailable),
                 retry_after: slot.next_fetch.since(now).max(1),
@@ -104,7 +104,7 @@ impl TokenStore {
 
     /// A call to make now, if any. It is in flight until [`Self::on_result`].
     pub fn next_call(&mut self, now: UnixTime) -> Option<TokenRequest> {
-        let due = self.slots.iter_mut().find(|(_, slot)| !slot.in_flight && now >= slot.next_fetch);
+        let due = self.slots.iter_mut().find(|(_, slot)| !slot.in_flight && slot.due(now));
         due.map(|(request, slot)| {
             slot.in_flight = true;
             request.clone()
@@ -141,6 +141,15 @@ impl TokenStore {
 }
 
 impl Slot {
+    /// Whether the broker is to be asked now.
+    fn due(&self, now: UnixTime) -> bool {
+        let pause = self.next_fetch.since(now);
+        let held = self.current.as_ref().is_some_and(|held| held.usable(now));
+        // With nothing usable no pause is longer than the longest: such a one was set by a clock
+        // that has been set back since.
+        pause == 0 || (!held && pause > MAX_RETRY_AFTER_SECONDS)
+    }
+
     fn hold(&mut self, token: &IssuedToken, now: UnixTime) {
         let header = Rc::new(Secret::new(format!("Bearer {}", token.access_token.expose())));
         let same = self.current.as_ref().is_some_and(|held| held.header == header);
@@ -153,7 +162,9 @@ impl Slot {
         self.failures = 0;
         self.refusal = None;
         let pause = if same { SAME_TOKEN_SECONDS } else { 1 };
-        self.next_fetch = UnixTime(token.refresh_on).max(now.plus(pause));
+        // At the latest when the token is no longer used, whatever the answer says.
+        let last = token.expires_on.saturating_sub(MARGIN_SECONDS);
+        self.next_fetch = UnixTime(token.refresh_on.min(last)).max(now.plus(pause));
     }
 }
 
@@ -185,3 +196,6 @@ fn reason_of(kind: ErrorKind) -> Reason {
         ErrorKind::ClaimsChallenge | ErrorKind::Disabled | ErrorKind::Denied => Reason::TokenDenied,
     }
 }
+
+#[cfg(test)]
+mod tests;
