@@ -29,6 +29,7 @@ pub struct Envoy {
     pub inbound: SocketAddr,
     /// The listener that the application calls out through.
     pub outbound: SocketAddr,
+    directory: PathBuf,
     process: Process,
 }
 
@@ -50,7 +51,13 @@ impl Envoy {
         process.ready("/ready", async || asks_ready(admin).await.then_some(())).await;
         let listeners = get(admin, "/listeners?format=json").await.json();
         let address = |name| listener(&listeners, name);
-        Self { admin, inbound: address("inbound"), outbound: address("outbound"), process }
+        Self {
+            admin,
+            inbound: address("inbound"),
+            outbound: address("outbound"),
+            directory: directory.to_owned(),
+            process,
+        }
     }
 
     /// Runs Envoy with a configuration that it must refuse; gives its log.
@@ -69,6 +76,19 @@ impl Envoy {
             tokio::task::yield_now().await;
         }
         process.log()
+    }
+
+    /// Hands it another configuration, as a control plane does; whether it takes it, its log and
+    /// `listener_manager.lds.*` and `cluster_manager.cds.*` say.
+    pub fn push(&self, config: &EnvoyConfig) {
+        config.write(&self.directory);
+    }
+
+    /// Sets a component's log level, while it runs.
+    pub async fn log_level(&self, component: &str, level: &str) {
+        let request = Request::new("POST", &format!("/logging?{component}={level}"));
+        let answer = request.host("admin").header("content-length", "0").send(self.admin).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// Asks the admin interface.
@@ -135,8 +155,7 @@ fn spawn(
     concurrency: u32,
     admin_file: &Path,
 ) -> Process {
-    let config_file = directory.join("envoy.json");
-    std::fs::write(&config_file, config.to_text()).expect("a file for Envoy's configuration");
+    let config_file = config.write(directory);
     let _from_an_earlier_run = std::fs::remove_file(admin_file);
     let mut command = Command::new(binary);
     command

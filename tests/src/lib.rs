@@ -17,4 +17,5 @@ pub mod envoy;
 pub mod fake_entra;
 pub mod process;
 pub mod stack;
+pub mod stand_in;
 pub mod upstream;

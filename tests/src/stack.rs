@@ -4,11 +4,14 @@
 //! stack is dropped, also by a failing test, and then the end of each program's log is shown. What
 //! a test wants to be different it says to the [`Builder`]; [`world`] says who is registered.
 
+mod verdict;
 pub mod world;
 
 use std::{
+    fs::Permissions,
     net::TcpListener,
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -33,6 +36,7 @@ pub struct Builder {
     envoy_variable: &'static str,
     with_broker: bool,
     shipped_ports: bool,
+    module: Option<PathBuf>,
     graph_proof: GraphProof,
     config: EnvoyConfig,
     prepare_entra: Box<dyn FnOnce(&FakeEntra) + Send>,
@@ -74,6 +78,7 @@ impl Stack {
             envoy_variable: "ENVOY",
             with_broker: true,
             shipped_ports: false,
+            module: None,
             graph_proof: GraphProof::Trusted,
             config: EnvoyConfig::shipped(),
             prepare_entra: Box::new(|_| {}),
@@ -111,11 +116,22 @@ impl Stack {
 
     /// Sends a request to the inbound listener; gives its answer and the filter's record of it.
     pub async fn call_recorded(&self, request: &Request) -> (Answer, Record) {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let id = format!("call-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let id = Self::next_id();
         let answer = self.call(&request.clone().header("x-request-id", &id)).await;
         let record = self.record(&id).await;
         (answer, record)
+    }
+
+    /// An `x-request-id` that no other request of this process has.
+    pub fn next_id() -> String {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        format!("call-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What the outbound filter noted of the request with this `x-request-id`.
+    pub async fn outbound_record(&self, request_id: &str) -> Record {
+        let line = self.logged(request_id).await;
+        Record(line.get("entra_outbound").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
     /// What the filter noted of the request with this `x-request-id`.
@@ -158,6 +174,11 @@ impl Stack {
         EnvoyConfig::shipped().port(listener)
     }
 
+    /// Where the broker listens, or a stand-in for it.
+    pub fn broker_socket(&self) -> &Path {
+        &self.broker_settings.socket
+    }
+
     /// Where logs, configurations and the broker's socket of this run are.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -188,6 +209,27 @@ impl Builder {
     #[must_use]
     pub fn oldest_envoy(mut self) -> Self {
         self.envoy_variable = "ENVOY_SMOKE";
+        self
+    }
+
+    /// Runs the build of the filter that a request with `x-test-trap` traps.
+    #[must_use]
+    pub fn trapping_module(self) -> Self {
+        let module = envoy::from_environment("ENTRA_FILTER_TRAP_WASM");
+        self.module_file(&module)
+    }
+
+    /// Runs another module, which need not be there.
+    #[must_use]
+    pub fn module_file(mut self, path: &Path) -> Self {
+        self.module = Some(path.to_owned());
+        self
+    }
+
+    /// Lets Envoy take listeners and clusters from files, so that [`Envoy::push`] can change them.
+    #[must_use]
+    pub fn pushable(mut self) -> Self {
+        self.config.make_pushable();
         self
     }
 
@@ -248,7 +290,7 @@ impl Builder {
     /// Starts everything.
     pub async fn start(self) -> Stack {
         let mut config = self.config;
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = own_directory();
         let cluster = Cluster::sample();
         let known = world::extend(sample::directory(&cluster));
         let entra = FakeEntra::start(fake_entra::Config::new(known));
@@ -272,7 +314,7 @@ impl Builder {
             scope: world::GRAPH_SCOPE.to_owned(),
         };
         let broker_settings = BrokerSettings::new(directory.path(), &identity, &entra);
-        substitute_module(&mut config);
+        substitute_module(&mut config, self.module);
         config.broker_socket(&broker_settings.socket);
         config.upstream("application", application.address);
         config.upstream("graph", graph.address);
@@ -282,7 +324,13 @@ impl Builder {
         }
         for listener in ["admin", "inbound", "outbound"] {
             let port = config.port(listener);
-            config.listen(listener, if self.shipped_ports && is_free(port) { port } else { 0 });
+            let port = match config.is_pushable() {
+                // A listener that is pushed anew must be on the port that it had.
+                true => free_port(),
+                false if self.shipped_ports && is_free(port) => port,
+                false => 0,
+            };
+            config.listen(listener, port);
         }
         let broker = match self.with_broker {
             true => Some(Broker::start(&broker_settings).await),
@@ -297,11 +345,11 @@ impl Builder {
     pub async fn refused(self) -> String {
         let binary = envoy::binary(self.envoy_variable);
         let mut config = self.config;
-        substitute_module(&mut config);
+        substitute_module(&mut config, self.module);
         for listener in ["admin", "inbound", "outbound"] {
             config.listen(listener, 0);
         }
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = own_directory();
         Envoy::refused(&binary, directory.path(), &config).await
     }
 }
@@ -312,8 +360,15 @@ fn service_account_token(cluster: &Cluster) -> String {
     cluster.token(sample::WORKLOAD_SUBJECT, audience, unix_now(), 3600)
 }
 
-fn substitute_module(config: &mut EnvoyConfig) {
-    config.module(&envoy::from_environment("ENTRA_FILTER_WASM"));
+/// A directory that nobody else enters: it holds tokens and the broker's socket.
+fn own_directory() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("entra-").permissions(Permissions::from_mode(0o700));
+    builder.tempdir().expect("a temporary directory")
+}
+
+fn substitute_module(config: &mut EnvoyConfig, module: Option<PathBuf>) {
+    config.module(&module.unwrap_or_else(|| envoy::from_environment("ENTRA_FILTER_WASM")));
 }
 
 /// Unix seconds.
@@ -323,4 +378,10 @@ pub fn unix_now() -> u64 {
 
 fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free loopback port");
+    listener.local_addr().expect("a bound listener").port()
 }

@@ -23,6 +23,7 @@ pub fn repository() -> PathBuf {
 #[derive(Debug, Clone)]
 pub struct EnvoyConfig {
     value: Value,
+    pushable: bool,
 }
 
 impl EnvoyConfig {
@@ -33,7 +34,7 @@ impl EnvoyConfig {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let value = serde_norway::from_str(&text)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut config = Self { value };
+        let mut config = Self { value, pushable: false };
         config.rewrite_policies(|policy| {
             let text = policy.as_str().expect("a policy is JSON in a string");
             serde_json::from_str(text).unwrap_or_else(|error| panic!("policy: {error}"))
@@ -41,11 +42,26 @@ impl EnvoyConfig {
         config
     }
 
-    /// The text that Envoy is given.
-    pub fn to_text(&self) -> String {
+    /// Writes the files that Envoy reads into a directory; gives the one to start it with.
+    pub fn write(&self, directory: &Path) -> PathBuf {
         let mut config = self.clone();
         config.rewrite_policies(|policy| Value::String(policy.to_string()));
-        config.value.to_string()
+        if config.pushable {
+            split(&mut config.value, directory);
+        }
+        let file = directory.join("envoy.json");
+        std::fs::write(&file, config.value.to_string()).expect("a file for the configuration");
+        file
+    }
+
+    /// Lets Envoy take listeners and clusters from files of their own.
+    pub fn make_pushable(&mut self) {
+        self.pushable = true;
+    }
+
+    /// Whether Envoy takes listeners and clusters from files of their own.
+    pub fn is_pushable(&self) -> bool {
+        self.pushable
     }
 
     /// Between two readings a policy is kept as the document that it is, not as its text.
@@ -197,4 +213,32 @@ fn set(value: &mut Value, pointer: &str, new: Value) {
 
 fn found<'a>(value: Option<&'a mut Value>, what: &str) -> &'a mut Value {
     value.unwrap_or_else(|| panic!("envoy.yaml has no {what}"))
+}
+
+/// Moves listeners and clusters out of the static resources into files that Envoy watches.
+fn split(value: &mut Value, directory: &Path) {
+    let kinds = [
+        ("clusters", "cds_config", "type.googleapis.com/envoy.config.cluster.v3.Cluster"),
+        ("listeners", "lds_config", "type.googleapis.com/envoy.config.listener.v3.Listener"),
+    ];
+    let mut sources = serde_json::Map::new();
+    for (kind, source, type_url) in kinds {
+        let resources = found(value.pointer_mut(&format!("/static_resources/{kind}")), kind).take();
+        let Value::Array(mut resources) = resources else { panic!("{kind} are no list") };
+        for resource in &mut resources {
+            let members = resource.as_object_mut().expect("a resource");
+            members.insert("@type".to_owned(), json!(type_url));
+        }
+        let path = directory.join(format!("{kind}.json"));
+        let partial = directory.join(format!("{kind}.partial"));
+        // Envoy looks at a file again when another one is moved to its place.
+        std::fs::write(&partial, json!({"resources": resources}).to_string())
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .expect("a file for Envoy's resources");
+        sources.insert(source.to_owned(), json!({"path_config_source": {"path": path}}));
+    }
+    set(value, "/static_resources", json!({}));
+    let members = value.as_object_mut().expect("a document");
+    members.insert("dynamic_resources".to_owned(), Value::Object(sources));
+    members.insert("node".to_owned(), json!({"id": "tests", "cluster": "tests"}));
 }
