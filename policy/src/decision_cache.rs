@@ -169,3 +169,6 @@ impl Hasher for EndOfToken {
         self.0 ^ self.0.rotate_left(32)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,3 +121,6 @@ impl StoredSet {
         !self.keys.is_empty() && now <= self.until()
     }
 }
+
+#[cfg(test)]
+mod tests;
