@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::HeaderMap;
+use hyper::{HeaderMap, header::HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -32,6 +32,7 @@ pub struct Request {
     host: String,
     lines: HeaderLines,
     body: Vec<u8>,
+    trailers: HeaderMap,
 }
 
 impl Request {
@@ -43,6 +44,7 @@ impl Request {
             host: DEFAULT_HOST.to_owned(),
             lines: Vec::new(),
             body: Vec::new(),
+            trailers: HeaderMap::new(),
         }
     }
 
@@ -60,6 +62,13 @@ impl Request {
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.lines.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// Adds a trailer, which only [`Self::send_http2`] sends.
+    #[must_use]
+    pub fn trailer(mut self, name: &'static str, value: &'static str) -> Self {
+        self.trailers.append(name, HeaderValue::from_static(value));
         self
     }
 
@@ -116,8 +125,10 @@ impl Request {
         for (name, value) in &self.lines {
             request = request.header(name.as_str(), value.as_slice());
         }
+        let body = Full::new(Bytes::from(self.body.clone()));
+        let trailers = (!self.trailers.is_empty()).then(|| Ok(self.trailers.clone()));
         let request = request
-            .body(Full::new(Bytes::from(self.body.clone())))
+            .body(body.with_trailers(std::future::ready(trailers)))
             .expect("a request that HTTP/2 can carry");
         let response = timeout(DEADLINE, sender.send_request(request))
             .await
