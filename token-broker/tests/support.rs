@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -209,10 +209,16 @@ pub(crate) fn metadata(uri: &str) -> Value {
     })
 }
 
-/// A key as Entra publishes it.
+/// A key as Entra publishes it: one of three, made once (that takes a while).
 pub(crate) fn key(seed: u64, kid: &str) -> Value {
-    let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
-    serde_json::to_value(SigningKey::new(seed, kid, issuer).jwk()).unwrap()
+    static KEYS: [OnceLock<Value>; 3] = [const { OnceLock::new() }; 3];
+    let made = KEYS[usize::try_from(seed).unwrap()].get_or_init(|| {
+        let issuer = "https://login.microsoftonline.com/{tenantid}/v2.0";
+        serde_json::to_value(SigningKey::new(seed, "", issuer).jwk()).unwrap()
+    });
+    let mut key = made.clone();
+    key["kid"] = json!(kid);
+    key
 }
 
 impl Transport for Entra {
