@@ -22,7 +22,7 @@ use crate::{
     key_store::{KeyStore, Lookup},
     path::{self, Path},
     reply::Reply,
-    request::RequestHead,
+    request::{RequestHead, bearer_token},
     time::UnixTime,
 };
 
@@ -166,7 +166,7 @@ impl Inbound {
         if head.path.is_some_and(path::token_in_query) {
             return Err(Reason::TokenInQuery.into());
         }
-        let token = self.verified(head.bearer()?, now, verify)?;
+        let token = self.verified(head.credentials()?, now, verify)?;
         match access::check(alternatives, &token) {
             Ok(()) => Ok(Some(token)),
             Err(reason) => Err(Stop::Refuse(Refusal {
@@ -178,17 +178,20 @@ impl Inbound {
     }
 
     /// What is true of the token: out of the cache, or by verifying it now.
+    ///
+    /// The cache compares in full, so what is found there needs no reading.
     fn verified(
         &mut self,
-        token: &[u8],
+        credentials: &[u8],
         now: UnixTime,
         verify: &Verify<'_>,
     ) -> Result<Rc<Verified>, Stop> {
-        if let Some(cached) = self.cache.get(token, now) {
+        if let Some(cached) = self.cache.get(credentials, now) {
             self.cache_hits = self.cache_hits.wrapping_add(1);
             return Ok(cached);
         }
         self.cache_misses = self.cache_misses.wrapping_add(1);
+        let token = bearer_token(credentials)?;
         let verified = Rc::new(self.verify(token, now, verify)?);
         self.cache.insert(token, verified.clone());
         Ok(verified)

@@ -69,35 +69,34 @@ impl<'a> RequestHead<'a> {
         self.method == b"OPTIONS" && self.origin && self.preflight_method
     }
 
-    /// The token of exactly one `Authorization: Bearer` (RFC 6750 §2.1, RFC 9110 §11.1).
+    /// What follows the scheme of exactly one `Authorization: Bearer` (RFC 9110 §11.1): the scheme
+    /// in any case, one or more spaces.
     ///
-    /// The scheme in any case, one or more spaces, one token and nothing else.
-    pub fn bearer(&self) -> Result<&'a [u8], Reason> {
+    /// A token only once it is looked up whole or passed through [`bearer_token`].
+    pub fn credentials(&self) -> Result<&'a [u8], Reason> {
         const SCHEME: &[u8] = b"bearer";
         if !self.has_authorization {
             return Err(Reason::TokenMissing);
         }
         let value = self.authorization.ok_or(Reason::AuthorizationMalformed)?;
-        let (scheme, rest) =
-            value.split_at_checked(SCHEME.len()).ok_or(Reason::AuthorizationMalformed)?;
-        let token = rest.iter().position(|byte| *byte != b' ').and_then(|start| rest.get(start..));
-        let separated = rest.first() == Some(&b' ');
-        match token {
-            Some(token)
-                if scheme.eq_ignore_ascii_case(SCHEME)
-                    && separated
-                    && token.iter().all(|byte| is_token_byte(*byte)) =>
-            {
-                Ok(token)
+        match value.split_at_checked(SCHEME.len()) {
+            Some((scheme, [b' ', rest @ ..])) if scheme.eq_ignore_ascii_case(SCHEME) => {
+                let start = rest.iter().position(|byte| *byte != b' ');
+                start.and_then(|start| rest.get(start..)).ok_or(Reason::AuthorizationMalformed)
             }
             _ => Err(Reason::AuthorizationMalformed),
         }
     }
 }
 
-/// What RFC 6750 §2.1 lets a bearer token (`b64token`) consist of.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)
+/// The token that credentials consist of: one, and nothing else (RFC 6750 §2.1, `b64token`).
+pub fn bearer_token(credentials: &[u8]) -> Result<&[u8], Reason> {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    if credentials.iter().all(is_token) {
+        Ok(credentials)
+    } else {
+        Err(Reason::AuthorizationMalformed)
+    }
 }
 
 impl Protocol {
@@ -128,7 +127,10 @@ mod tests {
 
     fn check(value: &[u8], expected: Result<&str, Reason>) {
         let lines = [("authorization", value)];
-        let found = head(&lines).bearer().map(|token| String::from_utf8_lossy(token).into_owned());
+        let found = head(&lines)
+            .credentials()
+            .and_then(bearer_token)
+            .map(|token| String::from_utf8_lossy(token).into_owned());
         assert_eq!(
             found.as_deref().map_err(|r| *r),
             expected,
@@ -182,11 +184,11 @@ mod tests {
         for other in [good, b"Bearer u", b"Basic dDp0", b""] {
             for lines in [[good, other], [other, good]] {
                 let lines = lines.map(|value| ("authorization", value));
-                assert_eq!(head(&lines).bearer(), Err(Reason::AuthorizationMalformed));
+                assert_eq!(head(&lines).credentials(), Err(Reason::AuthorizationMalformed));
             }
         }
         let three = [("authorization", good), ("authorization", good), ("authorization", good)];
-        assert_eq!(head(&three).bearer(), Err(Reason::AuthorizationMalformed));
+        assert_eq!(head(&three).credentials(), Err(Reason::AuthorizationMalformed));
     }
 
     #[test]
@@ -201,7 +203,7 @@ mod tests {
             "authorization_",
         ] {
             let lines = [(name, &b"Bearer t"[..])];
-            assert_eq!(head(&lines).bearer(), Err(Reason::TokenMissing), "{name}");
+            assert_eq!(head(&lines).credentials(), Err(Reason::TokenMissing), "{name}");
         }
     }
 
