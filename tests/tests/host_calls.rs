@@ -1,0 +1,97 @@
+//! Which host calls a request costs, by name and in their order: each takes about a microsecond.
+//! ARCHITECTURE.md lists their numbers; a call that is added there must be added here.
+
+#![allow(clippy::expect_used, reason = "a test: what goes wrong fails it")]
+
+use e2e::{
+    client::{DEADLINE, Request},
+    stack::{Stack, world::user},
+};
+
+const ALL_HEADERS: &str = "proxy_get_header_map_pairs";
+const ONE_HEADER: &str = "proxy_get_header_map_value";
+const TIME: &str = "proxy_get_current_time_nanoseconds";
+const RECORD: &str = "proxy_set_property";
+const REMOVE: &str = "proxy_remove_header_map_value";
+const SET: &str = "proxy_replace_header_map_value";
+const PROPERTY: &str = "proxy_get_property";
+const REPLY: &str = "proxy_send_local_response";
+const FOREIGN: &str = "proxy_call_foreign_function";
+
+/// The callbacks that a request is served in.
+const CALLBACKS: [&str; 2] = ["proxy_on_request_headers", "proxy_on_response_headers"];
+
+/// Sends one request and checks which host calls it took.
+async fn check(stack: &Stack, listener: &str, request: &Request, expected: &[&str]) {
+    stack.envoy.log_level("wasm", "trace").await;
+    let before = stack.envoy.log().len();
+    match listener {
+        "inbound" => stack.call(request).await,
+        _ => stack.call_graph(request.clone()).await,
+    };
+    // The end of the stream's context comes after everything that the request cost.
+    let log = async {
+        loop {
+            let log = stack.envoy.log().split_off(before);
+            if log.contains("[host<-vm] proxy_on_delete") {
+                return log;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let log = tokio::time::timeout(DEADLINE, log).await.expect("the end of the stream");
+    stack.envoy.log_level("wasm", "info").await;
+    assert_eq!(host_calls(&log), expected, "{listener} {request:?}");
+}
+
+/// The names of the calls within [`CALLBACKS`]; ticks come in between, and are nobody's request.
+fn host_calls(log: &str) -> Vec<&str> {
+    let mut within = false;
+    let mut calls = Vec::new();
+    for line in log.lines() {
+        let is_callback = |mark: &str| {
+            let name = line.split_once(mark).map(|(_, name)| name);
+            name.is_some_and(|name| CALLBACKS.iter().any(|callback| name.starts_with(callback)))
+        };
+        if is_callback("[host->vm] ") {
+            within = true;
+        } else if is_callback("[host<-vm] ") {
+            within = false;
+        } else if let Some((_, call)) = line.split_once("[vm->host] env.")
+            && within
+        {
+            calls.push(call.split('(').next().unwrap_or(call));
+        }
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_calls_of_each_path_are_these_and_no_more() {
+    let stack = Stack::builder().start().await;
+    let read = || Request::get("/orders/7");
+    let token = || user(&stack.entra, &["Orders.Read"]).sign();
+    let cached = read().bearer(&token());
+    stack.passed(&cached).await;
+    stack.graph_passed(&Request::get("/v1.0/me")).await;
+    // Three identity headers and the marker.
+    let passed = [RECORD, REMOVE, SET, SET, SET, SET];
+
+    let hit = [&[ALL_HEADERS, TIME][..], &passed].concat();
+    check(&stack, "inbound", &cached, &hit).await;
+    let miss = [&[ALL_HEADERS, TIME, FOREIGN][..], &passed].concat();
+    check(&stack, "inbound", &read().bearer(&token()), &miss).await;
+    let anyone = [ALL_HEADERS, TIME, RECORD, SET];
+    check(&stack, "inbound", &Request::get("/healthz"), &anyone).await;
+    let refused = [ALL_HEADERS, TIME, RECORD, REPLY];
+    check(&stack, "inbound", &read(), &refused).await;
+    let spoofed = cached.clone().header("x-entra-object-id", "x").header("x_entra_permit", "1");
+    let removed = [&[ALL_HEADERS, TIME, RECORD, REMOVE, REMOVE][..], &passed[1..]].concat();
+    check(&stack, "inbound", &spoofed, &removed).await;
+
+    let attempt = [PROPERTY, PROPERTY, ONE_HEADER, ONE_HEADER, TIME, RECORD];
+    let injected = [&attempt[..], &[SET, PROPERTY]].concat();
+    check(&stack, "outbound", &Request::get("/v1.0/me"), &injected).await;
+    let refused = [&attempt[..], &[REPLY]].concat();
+    check(&stack, "outbound", &Request::get("/v1.0/me").bearer("own"), &refused).await;
+}
