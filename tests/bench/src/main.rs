@@ -95,6 +95,9 @@ fn run() -> Result<()> {
         traffic: Traffic { path: &policy.path, tokens: &callers.tokens, certificate: &certificate },
     };
 
+    if !envoy::go_before_others() {
+        println!("real-time scheduling is not allowed here: on a busy machine, repeat this");
+    }
     let main =
         Table::new(&bench.starts(&rows::ROWS, options.effort, began)?, &rows::ROWS, &rows::RATIOS);
     print!("{}", main.text());

@@ -54,6 +54,7 @@ impl Table {
                     budget.must,
                     budget.aim,
                     match value {
+                        value if *value <= 0.0 => "not measurable",
                         value if *value <= budget.aim => "aim reached",
                         value if *value <= budget.must => "must reached, aim not",
                         _ => "NOT REACHED",

@@ -7,6 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{RngCore, SeedableRng},
+};
 
 use crate::{
     envoy::Envoy,
@@ -38,6 +42,8 @@ pub(crate) struct Effort {
 /// Tokens that our decision cache (8 MiB) holds at the same time, with room to spare.
 const LIVE_TOKENS: usize = 3_000;
 
+/// Requests before those that are measured, so that the row's code and data are in the caches.
+const PRIMING: usize = 16;
 /// Every so many rounds there are paced requests too.
 const PACED_EVERY: usize = 4;
 
@@ -95,13 +101,13 @@ pub(crate) fn measure(
     for lane in &mut lanes {
         lane.warm_up(effort).with_context(|| lane.row.name)?;
     }
+    let mut order = ChaCha20Rng::seed_from_u64(0);
     for round in 0_usize.. {
         for _ in 0..effort.passes {
+            shuffle(&mut lanes, &mut order);
             for lane in &mut lanes {
                 lane.pass(envoy, effort).with_context(|| lane.row.name)?;
             }
-            // Another row first, so that none always follows the same one.
-            lanes.rotate_left(1);
         }
         for lane in &mut lanes {
             lane.finish_round(&mut samples);
@@ -116,6 +122,16 @@ pub(crate) fn measure(
     let sent: Vec<_> = lanes.iter().map(|lane| (lane.row, lane.sent)).collect();
     evidence::caches_were_used_as_named(envoy, &sent)?;
     Ok(samples)
+}
+
+/// Another order each time: a row that always follows the same one pays, or is spared, for what
+/// that one left in the core's caches.
+fn shuffle(lanes: &mut [Lane], order: &mut ChaCha20Rng) {
+    for last in (1..lanes.len()).rev() {
+        let choices = u64::try_from(last).unwrap_or_default().saturating_add(1);
+        let chosen = order.next_u64().checked_rem(choices).unwrap_or_default();
+        lanes.swap(last, usize::try_from(chosen).unwrap_or_default());
+    }
 }
 
 /// A row with its connections and requests, and the best pass of its round.
@@ -174,6 +190,7 @@ impl Lane {
             Requests::FreshTokens => effort.requests.div_ceil(4),
             _ => effort.requests,
         };
+        self.saturate(PRIMING)?;
         let before = envoy.cpu_nanoseconds()?;
         let elapsed = self.saturate(count)?;
         let spent = envoy.cpu_nanoseconds()?.saturating_sub(before);
