@@ -42,7 +42,9 @@ async fn b12_no_secret_is_in_logs_metrics_pages_or_errors() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
         .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    // For the process: tracing decides once for all threads whether an event is of interest, so a
+    // subscriber of one thread can miss what another thread has seen first.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let entra = Entra::new();
     let broker = Broker::start(&entra);
