@@ -1,6 +1,7 @@
 //! One Envoy process: started, waited for, its CPU time read, ended.
 
 use std::{
+    fmt,
     fs::File,
     io::{Read, Write},
     os::unix::net::UnixStream,
@@ -12,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::{
-    sched::{CpuSet, sched_setaffinity},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, clock_getcpuclockid},
     unistd::Pid,
 };
@@ -23,12 +24,13 @@ const SETTLE: Duration = Duration::from_micros(200);
 /// The Envoy program.
 pub(crate) struct Program {
     path: PathBuf,
+    cores: CpuSet,
 }
 
 impl Program {
     /// The Envoy at `path`.
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub(crate) fn new(path: PathBuf) -> Result<Self> {
+        Ok(Self { path, cores: sched_getaffinity(Pid::from_raw(0))? })
     }
 
     /// What `envoy --version` says: release and kind of build.
@@ -42,6 +44,8 @@ impl Program {
     ///
     /// The configuration puts its admin page on `admin.sock` in `directory`.
     pub(crate) fn start(&self, directory: &Path, configuration: &str) -> Result<Envoy> {
+        // Compiling the modules takes all cores that there are; this thread may be on one by now.
+        sched_setaffinity(Pid::from_raw(0), &self.cores)?;
         let file = directory.join("envoy.json");
         std::fs::write(&file, configuration)?;
         let log = directory.join("envoy.log");
@@ -79,6 +83,12 @@ impl Envoy {
         thread::sleep(SETTLE);
         let time = self.clock.now()?;
         Ok(time.tv_sec().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec()))
+    }
+
+    fn threads(&self) -> Result<Vec<Pid>> {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?
+            .map(|entry| Ok(Pid::from_raw(entry?.file_name().to_string_lossy().parse()?)))
+            .collect()
     }
 
     /// The text of an admin page.
@@ -123,20 +133,47 @@ impl Drop for Envoy {
     }
 }
 
-/// Puts this thread, and what it starts from now on, before all ordinary work of the machine,
-/// where the system allows that; otherwise a busy machine shows in the figures.
-pub(crate) fn go_before_others() -> bool {
+/// Gives Envoy the first core and the calling thread the second, and puts both before all other
+/// work of the machine. Neither is possible everywhere; what is not, shows in the figures when the
+/// machine is busy.
+pub(crate) fn divide_cores(envoy: &Envoy) -> Result<Placement> {
+    let threads = envoy.threads()?;
+    let this = Pid::from_raw(0);
+    let pinned = threads.iter().try_for_each(|thread| stay_on(*thread, 0)).is_ok()
+        && stay_on(this, 1).is_ok();
+    let first = [envoy.child.id(), std::process::id()].into_iter().all(before_others);
+    Ok(Placement { pinned, first })
+}
+
+/// How far the machine is ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placement {
+    /// Envoy and the load generator have a core each.
+    pub(crate) pinned: bool,
+    /// Both come before all ordinary work.
+    pub(crate) first: bool,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cores = if self.pinned { "a core for it, one for the load" } else { "any core" };
+        let order = if self.first { "before other work" } else { "among other work" };
+        write!(formatter, "{cores}, {order}")
+    }
+}
+
+fn stay_on(thread: Pid, core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(sched_setaffinity(thread, &cores)?)
+}
+
+/// Real-time scheduling for all threads of a process, by the tool of util-linux.
+fn before_others(process: u32) -> bool {
     Command::new("chrt")
-        .args(["--fifo", "--pid", "1", &std::process::id().to_string()])
+        .args(["--all-tasks", "--fifo", "--pid", "1", &process.to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-/// Keeps this thread, and what it starts from now on, on one core.
-pub(crate) fn stay_on_core(core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &cores).context("cannot choose a core")
 }

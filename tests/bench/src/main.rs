@@ -43,7 +43,7 @@ const TOKENS: usize = 8_000;
 
 /// A run that ends within 90 s.
 const QUICK: Effort = Effort {
-    starts: 3,
+    starts: 4,
     time: Duration::from_secs(75),
     passes: 4,
     requests: 128,
@@ -51,7 +51,7 @@ const QUICK: Effort = Effort {
     interval: Duration::from_micros(500),
 };
 /// A run whose ratios can be quoted.
-const FULL: Effort = Effort { starts: 6, time: Duration::from_secs(360), ..QUICK };
+const FULL: Effort = Effort { starts: 12, time: Duration::from_secs(420), ..QUICK };
 /// For the second table, which only the full run has.
 const FLATNESS: Effort = Effort { starts: 2, time: Duration::from_secs(60), ..QUICK };
 
@@ -71,7 +71,7 @@ fn run() -> Result<()> {
     let module = from_environment("ENTRA_FILTER_WASM")?;
     let empty_wasm = from_environment("BENCH_EMPTY_WASM")?;
     let policy = DemoPolicy::read(include_str!("../../../envoy.yaml"), &module)?;
-    let program = Program::new(from_environment("ENVOY")?.into());
+    let program = Program::new(from_environment("ENVOY")?.into())?;
     let version = program.version()?;
     println!("{}", report::machine(&version));
 
@@ -95,9 +95,6 @@ fn run() -> Result<()> {
         traffic: Traffic { path: &policy.path, tokens: &callers.tokens, certificate: &certificate },
     };
 
-    if !envoy::go_before_others() {
-        println!("real-time scheduling is not allowed here: on a busy machine, repeat this");
-    }
     let main =
         Table::new(&bench.starts(&rows::ROWS, options.effort, began)?, &rows::ROWS, &rows::RATIOS);
     print!("{}", main.text());
@@ -142,18 +139,13 @@ impl Bench<'_> {
         let configuration = self.stage.configuration(rows)?;
         (1..=effort.starts)
             .map(|number| {
-                println!("measuring, Envoy {number} of {}", effort.starts);
                 let left = effort.time.saturating_sub(began.elapsed());
                 let starts_left = effort.starts.saturating_sub(number).saturating_add(1);
                 let until = Instant::now()
                     .checked_add(left.checked_div(starts_left).unwrap_or_default())
                     .context("the end of time")?;
-                // What is started inherits the core: Envoy has the first, this the second.
-                let pinned = envoy::stay_on_core(0).is_ok();
                 let envoy = self.program.start(directory, &configuration)?;
-                if pinned {
-                    envoy::stay_on_core(1)?;
-                }
+                println!("Envoy {number} of {}: {}", effort.starts, envoy::divide_cores(&envoy)?);
                 evidence::strangers_are_refused(directory, self.traffic.path, rows)
                     .and_then(|()| {
                         rounds::measure(&envoy, directory, rows, &self.traffic, effort, until)
