@@ -252,7 +252,7 @@ async fn k08_what_is_no_key_set_of_the_broker_opens_nothing() {
         set
     };
     let issuer = |host: &str| json!(format!("https://{host}/{TENANT}/v2.0"));
-    let truncated = |text: String| text[..text.len() / 2].to_owned();
+    let truncated = |text: String| text.chars().take(text.len() / 2).collect::<String>();
     let rows = [
         ("no-json", Said::Answer(200, "<html>".into()), "keys_unavailable"),
         ("empty-body", Said::Answer(200, String::new()), "keys_unavailable"),
