@@ -17,16 +17,20 @@ use crate::{command, workspace};
 
 /// Installs into `.tools/<name>` unless this very pin is there, and gives that folder.
 ///
-/// `install` fills the folder that it is handed; only when it succeeds does the folder get its
-/// name. It is handed the final place, too, for what writes absolute paths.
+/// `install` fills the folder that it is handed; only when it succeeds does that get its name.
 fn installed(name: &str, pin: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let folder = workspace::tools().join(name);
+    let tools = workspace::tools();
+    workspace::create_folder(&tools)?;
+    // Two commands at once must not fill the same folder; the lock ends with this function.
+    let lock = std::fs::File::create(tools.join(format!("{name}.lock")))?;
+    lock.lock()?;
+    let folder = tools.join(name);
     let stamp = folder.join(".pin");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == pin) {
         return Ok(folder);
     }
     command::step(&format!("installing {name} into .tools"));
-    let partial = workspace::tools().join(format!("{name}.partial"));
+    let partial = tools.join(format!("{name}.partial"));
     workspace::remove_folder(&partial)?;
     workspace::create_folder(&partial)?;
     install(&partial)?;
