@@ -202,11 +202,12 @@ fn outbound_calls_get_a_token_or_wait() {
     let request = outbound.next_call(NOW).unwrap();
     let issued = json!({
         "access_token": "t", "token_type": "Bearer", "scope": "s", "identity": "default",
-        "correlation_id": "c", "expires_on": (1_u64 << 32) + 1, "refresh_on": 1_u64 << 32,
+        "correlation_id": "c", "expires_on": (1_u64 << 32) + 100, "refresh_on": 1_u64 << 32,
     });
     let issued = serde_json::from_value(issued).unwrap();
     outbound.on_result(&request, TokenCallResult::Issued(issued), NOW);
     let effect = outbound.on_request(&attempt, true, NOW);
     assert_eq!(effect.decision().map(|decision| decision.reason), Some(Reason::Injected));
-    assert!(outbound.next_call(UnixTime((1 << 32) - 30)).is_some());
+    assert!(outbound.next_call(UnixTime((1 << 32) - 1)).is_none());
+    assert!(outbound.next_call(UnixTime(1 << 32)).is_some());
 }
