@@ -8,7 +8,7 @@ mod verdict;
 pub mod world;
 
 use std::{
-    fs::Permissions,
+    fs::{File, Permissions},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -68,6 +68,7 @@ pub struct Stack {
     broker: Option<Broker>,
     broker_settings: BrokerSettings,
     directory: TempDir,
+    _ports: Option<File>,
 }
 
 impl Stack {
@@ -322,12 +323,13 @@ impl Builder {
             GraphProof::None => config.without_tls("graph"),
             _ => config.trusted_ca("graph", entra.ca_file()),
         }
+        let ports = self.shipped_ports.then(claim_shipped_ports).flatten();
         for listener in ["admin", "inbound", "outbound"] {
             let port = config.port(listener);
             let port = match config.is_pushable() {
                 // A listener that is pushed anew must be on the port that it had.
                 true => free_port(),
-                false if self.shipped_ports && is_free(port) => port,
+                false if ports.is_some() && is_free(port) => port,
                 false => 0,
             };
             config.listen(listener, port);
@@ -338,7 +340,17 @@ impl Builder {
         };
         let binary = envoy::binary(self.envoy_variable);
         let envoy = Envoy::start(&binary, directory.path(), &config, self.concurrency).await;
-        Stack { envoy, entra, application, graph, config, broker, broker_settings, directory }
+        Stack {
+            envoy,
+            entra,
+            application,
+            graph,
+            config,
+            broker,
+            broker_settings,
+            directory,
+            _ports: ports,
+        }
     }
 
     /// Runs Envoy with this configuration, which it must refuse; gives its log.
@@ -374,6 +386,14 @@ fn substitute_module(config: &mut EnvoyConfig, module: Option<PathBuf>) {
 /// Unix seconds.
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
+}
+
+/// Only one stack at a time takes the shipped ports: between looking whether a port is free and
+/// Envoy's taking it, another one could take it too.
+fn claim_shipped_ports() -> Option<File> {
+    let path = std::env::temp_dir().join("entra-sidecar-ports.lock");
+    let file = File::options().create(true).append(true).open(path).ok()?;
+    file.try_lock().is_ok().then_some(file)
 }
 
 fn is_free(port: u16) -> bool {

@@ -108,6 +108,11 @@ impl EnvoyConfig {
         };
         let address = owner.and_then(|owner| owner.pointer_mut("/address/socket_address"));
         *found(address, listener) = json!({"address": "127.0.0.1", "port_value": port});
+        if listener != "admin" && port != 0 {
+            // By default Envoy shares a port with another Envoy, and connections go to either.
+            let listener = self.listener_mut(listener).as_object_mut().expect("a listener");
+            listener.insert("enable_reuse_port".to_owned(), json!(false));
+        }
     }
 
     /// Points a cluster to one address. Its TLS settings and metadata stay.
