@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -35,6 +36,8 @@ pub enum Said {
     Raw(Vec<u8>),
     /// Nothing, for as long as the caller waits.
     Nothing,
+    /// 200 with a JSON document, once the sender says true.
+    Once(watch::Receiver<bool>, String),
 }
 
 impl Said {
@@ -138,19 +141,27 @@ async fn serve(mut stream: UnixStream, state: Arc<State>) {
         let said = script(&asked);
         state.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
         let (bytes, ends) = match said {
-            Said::Answer(status, body) => {
-                let length = body.len();
-                let head = format!(
-                    "HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\n\
-                     content-length: {length}\r\n\r\n"
-                );
-                ([head.into_bytes(), body.into_bytes()].concat(), false)
-            }
+            Said::Answer(status, body) => (message(status, &body), false),
             Said::Raw(bytes) => (bytes, true),
             Said::Nothing => std::future::pending().await,
+            Said::Once(mut gate, body) => {
+                if gate.wait_for(|open| *open).await.is_err() {
+                    return;
+                }
+                (message(200, &body), false)
+            }
         };
         if stream.write_all(&bytes).await.is_err() || ends {
             return;
         }
     }
+}
+
+fn message(status: u16, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
