@@ -4,7 +4,7 @@
 //! and a certificate authority from a file.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
@@ -17,6 +17,7 @@ use crate::{
     client::{Answer, Connection, Request},
     envoy::from_environment,
     fake_entra::FakeEntra,
+    ports,
     process::Process,
 };
 
@@ -50,7 +51,7 @@ impl BrokerSettings {
     /// Settings for one identity and the keys of its tenant.
     pub fn new(directory: &Path, identity: &BrokerIdentity, entra: &FakeEntra) -> Self {
         let socket = directory.join("broker.sock");
-        let admin = free_address();
+        let admin = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         // Files made here are ours, so their owner is the user that Envoy runs as too.
         let uid = std::fs::metadata(directory).expect("the run's directory").uid();
         let config = json!({
@@ -143,10 +144,4 @@ async fn answers(admin: SocketAddr) -> bool {
     let mut connection = Connection::open(admin).await;
     connection.write(&Request::get("/healthz").host("admin").to_bytes()).await;
     connection.answer_or_close().await.is_some_and(|answer| answer.status == 200)
-}
-
-/// A loopback address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
-    listener.local_addr().expect("a bound listener")
 }

@@ -15,6 +15,7 @@ pub mod broker;
 pub mod client;
 pub mod envoy;
 pub mod fake_entra;
+mod ports;
 pub mod process;
 pub mod stack;
 pub mod stand_in;

@@ -9,7 +9,6 @@ pub mod world;
 
 use std::{
     fs::{File, Permissions},
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -27,6 +26,7 @@ use crate::{
         self, Cloud, FakeEntra,
         sample::{self, Cluster},
     },
+    ports,
     upstream::Upstream,
 };
 
@@ -323,13 +323,13 @@ impl Builder {
             GraphProof::None => config.without_tls("graph"),
             _ => config.trusted_ca("graph", entra.ca_file()),
         }
-        let ports = self.shipped_ports.then(claim_shipped_ports).flatten();
+        let claim = self.shipped_ports.then(ports::claim_shipped).flatten();
         for listener in ["admin", "inbound", "outbound"] {
             let port = config.port(listener);
-            let port = match config.is_pushable() {
+            let port = match config.is_pushable() && listener != "admin" {
                 // A listener that is pushed anew must be on the port that it had.
-                true => free_port(),
-                false if ports.is_some() && is_free(port) => port,
+                true => ports::free(),
+                false if claim.is_some() && ports::is_free(port) => port,
                 false => 0,
             };
             config.listen(listener, port);
@@ -349,7 +349,7 @@ impl Builder {
             broker,
             broker_settings,
             directory,
-            _ports: ports,
+            _ports: claim,
         }
     }
 
@@ -386,22 +386,4 @@ fn substitute_module(config: &mut EnvoyConfig, module: Option<PathBuf>) {
 /// Unix seconds.
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs()
-}
-
-/// Only one stack at a time takes the shipped ports: between looking whether a port is free and
-/// Envoy's taking it, another one could take it too.
-fn claim_shipped_ports() -> Option<File> {
-    let path = std::env::temp_dir().join("entra-sidecar-ports.lock");
-    let file = File::options().create(true).append(true).open(path).ok()?;
-    file.try_lock().is_ok().then_some(file)
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free loopback port");
-    listener.local_addr().expect("a bound listener").port()
 }
