@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use contract::TokenRequest;
 use policy::{
     config::{Config, Mode},
-    effect::Effect,
+    decision::Reason,
     inbound::Inbound,
     key_schedule::KeyCall,
     outbound::{Attempt, Outbound},
@@ -45,7 +45,7 @@ pub(crate) struct Plugin {
     direction: Direction,
     calls: Vec<(u32, Call)>,
     waiting: Vec<u32>,
-    /// Streams that a token was injected into, with its destination.
+    /// Streams that a token was injected into while they waited, with its destination.
     injected: HashMap<u32, String>,
     metrics: Metrics,
 }
@@ -87,22 +87,23 @@ impl Plugin {
         plugin
     }
 
-    /// A stream's request headers came.
-    pub(crate) fn on_request(&mut self, stream: u32) -> Outcome {
-        let outcome = self.decide(stream);
+    /// A stream's request headers came. Says what becomes of it, and where a token goes with it.
+    pub(crate) fn on_request(&mut self, stream: u32) -> (Outcome, Option<String>) {
+        let (outcome, injected) = self.decide();
         if outcome == Outcome::Held {
             self.waiting.push(stream);
             // Only the root context may dispatch, and only its tick comes without a stream.
             self.tick_at_once();
             host::act_for(stream);
         }
-        outcome
+        (outcome, injected)
     }
 
-    /// A stream's response headers came.
-    pub(crate) fn on_response(&mut self, stream: u32) {
-        let Some(destination) = self.injected.remove(&stream) else { return };
+    /// A stream's response headers came; `injected` is where a token went with its request.
+    pub(crate) fn on_response(&mut self, stream: u32, injected: Option<String>) {
         let Direction::Outbound { policy } = &mut self.direction else { return };
+        let waited = || self.injected.remove(&stream);
+        let Some(destination) = injected.or_else(waited) else { return };
         let tls = host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
         if policy.on_response(&destination, tls) {
             self.metrics.event(Event::Plaintext, 1);
@@ -128,7 +129,9 @@ impl Plugin {
     /// A stream is gone.
     pub(crate) fn forget(&mut self, stream: u32) {
         self.waiting.retain(|waiting| *waiting != stream);
-        self.injected.remove(&stream);
+        if !self.injected.is_empty() {
+            self.injected.remove(&stream);
+        }
     }
 
     /// Makes the calls that are due, and hands the counts to Envoy.
@@ -170,7 +173,9 @@ impl Plugin {
             if host::act_for(stream).is_none() {
                 continue;
             }
-            match self.decide(stream) {
+            let (outcome, injected) = self.decide();
+            self.injected.extend(injected.map(|destination| (stream, destination)));
+            match outcome {
                 Outcome::GoesOn => {
                     host::resume_request();
                 }
@@ -256,17 +261,21 @@ impl Plugin {
     }
 
     /// Judges a stream's request and acts on it.
-    fn decide(&mut self, stream: u32) -> Outcome {
+    fn decide(&mut self) -> (Outcome, Option<String>) {
         let may_wait = self.waiting.len() < MAX_WAITING;
-        let (effect, record) = match &mut self.direction {
+        let (effect, record, destination) = match &mut self.direction {
             Direction::Inbound { policy, .. } => {
                 let Some(headers) = host::request_headers() else {
                     // Nothing to judge by: nothing may pass.
                     self.metrics.event(Event::HostFailed, 1);
-                    return apply::refuse();
+                    return (apply::refuse(), None);
                 };
                 let head = RequestHead::read(headers.lines(), &policy.config().own_headers);
-                (policy.on_request(&head, may_wait, now(), &signature::verify), INBOUND_RECORD)
+                (
+                    policy.on_request(&head, may_wait, now(), &signature::verify),
+                    INBOUND_RECORD,
+                    None,
+                )
             }
             Direction::Outbound { policy } => {
                 let destination = destination();
@@ -281,10 +290,7 @@ impl Plugin {
                     },
                 };
                 let effect = policy.on_request(&attempt, may_wait, now());
-                if matches!(&effect, Effect::Continue(edits, _) if !edits.set.is_empty()) {
-                    self.injected.extend(destination.map(|name| (stream, name)));
-                }
-                (effect, OUTBOUND_RECORD)
+                (effect, OUTBOUND_RECORD, destination)
             }
         };
         if let Some(decision) = effect.decision() {
@@ -292,9 +298,10 @@ impl Plugin {
         }
         let Some(outcome) = apply::apply(&effect, record) else {
             self.metrics.event(Event::HostFailed, 1);
-            return apply::refuse();
+            return (apply::refuse(), None);
         };
-        outcome
+        let injected = effect.decision().is_some_and(|d| d.reason == Reason::Injected);
+        (outcome, destination.filter(|_| injected))
     }
 
     /// Observing is no enforcement, and must not be mistaken for it.

@@ -65,7 +65,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { id, plugin: self.plugin.clone() }))
+        Some(Box::new(Stream { id, plugin: self.plugin.clone(), injected: None }))
     }
 
     fn get_type(&self) -> Option<ContextType> {

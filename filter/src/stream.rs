@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Stream {
     pub(crate) id: u32,
     pub(crate) plugin: Option<Rc<RefCell<Plugin>>>,
+    /// Where a token went with the request.
+    pub(crate) injected: Option<String>,
 }
 
 impl Context for Stream {}
@@ -24,10 +26,11 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         #[cfg(feature = "trap")]
         crate::trap::if_asked();
-        let outcome = match &self.plugin {
+        let (outcome, injected) = match &self.plugin {
             Some(plugin) => plugin.borrow_mut().on_request(self.id),
-            None => apply::refuse(),
+            None => (apply::refuse(), None),
         };
+        self.injected = injected;
         match outcome {
             Outcome::GoesOn => Action::Continue,
             Outcome::Held | Outcome::Answered => Action::Pause,
@@ -43,7 +46,7 @@ impl HttpContext for Stream {
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         if let Some(plugin) = &self.plugin {
-            plugin.borrow_mut().on_response(self.id);
+            plugin.borrow_mut().on_response(self.id, self.injected.take());
         }
         Action::Continue
     }

@@ -12,6 +12,16 @@
 //! Time is an argument, and so is the signature check ([`inbound::Verify`]): the filter passes
 //! Envoy's, tests a native one.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::string_slice,
+        clippy::type_complexity,
+        reason = "a test may panic, and its tables are types of their own"
+    )
+)]
+
 mod access;
 pub mod claims;
 pub mod cloud;

@@ -3,7 +3,7 @@
 //! A token is fetched before anybody needs it and renewed while it is still good, so that requests
 //! find one. Everybody who waits for the same token waits for the same call.
 
-use std::{collections::HashMap, rc::Rc};
+use std::rc::Rc;
 
 use contract::{ErrorKind, IssuedToken, Secret, TokenRequest};
 
@@ -21,7 +21,8 @@ const MAX_RETRY_AFTER_SECONDS: u64 = 300;
 /// The tokens of all rules.
 #[derive(Debug)]
 pub struct TokenStore {
-    slots: HashMap<TokenRequest, Slot>,
+    /// One per rule: few enough that comparing beats hashing.
+    slots: Vec<(TokenRequest, Slot)>,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +79,7 @@ impl TokenStore {
 
     /// The token for a request, or what to do without.
     pub fn ask(&self, request: &TokenRequest, now: UnixTime) -> TokenAnswer {
-        let Some(slot) = self.slots.get(request) else {
+        let Some(slot) = self.slot(request) else {
             return TokenAnswer::Refused { reason: Reason::TokenDenied, retry_after: 1 };
         };
         match &slot.current {
@@ -93,7 +94,7 @@ impl TokenStore {
 
     /// Whether an Authorization value is one that we set on an earlier attempt of the request.
     pub fn is_ours(&self, request: &TokenRequest, authorization: &[u8]) -> bool {
-        self.slots.get(request).is_some_and(|slot| {
+        self.slot(request).is_some_and(|slot| {
             let current = slot.current.as_ref().map(|held| &held.header);
             current
                 .into_iter()
@@ -113,7 +114,8 @@ impl TokenStore {
 
     /// A call was answered.
     pub fn on_result(&mut self, request: &TokenRequest, result: TokenCallResult, now: UnixTime) {
-        let Some(slot) = self.slots.get_mut(request) else { return };
+        let slot = self.slots.iter_mut().find(|(held, _)| held == request);
+        let Some((_, slot)) = slot else { return };
         slot.in_flight = false;
         let (refusal, pause) = match result {
             TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
@@ -133,9 +135,13 @@ impl TokenStore {
         slot.next_fetch = now.plus(pause);
     }
 
+    fn slot(&self, request: &TokenRequest) -> Option<&Slot> {
+        self.slots.iter().find(|(held, _)| held == request).map(|(_, slot)| slot)
+    }
+
     /// Age of the oldest token held, in seconds.
     pub fn age(&self, now: UnixTime) -> Option<u64> {
-        let held = self.slots.values().filter_map(|slot| slot.current.as_ref());
+        let held = self.slots.iter().filter_map(|(_, slot)| slot.current.as_ref());
         held.map(|held| now.since(held.fetched_at)).max()
     }
 }

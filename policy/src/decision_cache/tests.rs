@@ -126,7 +126,7 @@ fn d05_a_flood_of_tokens_is_bounded_by_bytes() {
     // Those used longest ago went.
     assert!(cache_of_more.get(&token(499, 1_000), T).is_none());
     assert!(cache_of_more.get(&token(500, 1_000), T).is_some());
-    assert!(MAX_BYTES == 8 * 1024 * 1024);
+    assert_eq!(MAX_BYTES, 8 * 1024 * 1024);
 }
 
 #[test]
