@@ -14,7 +14,11 @@ pub(crate) fn run() -> Result<()> {
     rust::target(WASI)?;
     let steps: [Step; 6] = [
         ("format", || cargo(&["fmt", "--all", "--check"])),
-        ("clippy on the host", || clippy(&["--workspace", "--all-targets"])),
+        // The filters exist as wasm only, and what is large depends on the size of a pointer.
+        ("clippy on the host", || {
+            let others = ["--exclude", "filter", "--exclude", "empty-filter"];
+            clippy(&[&["--workspace", "--all-targets"], &others[..]].concat())
+        }),
         ("clippy on wasm", || {
             clippy(&["--package", "filter", "--package", "empty-filter", "--target", WASI])
         }),
