@@ -145,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_taken_out_is_reported_once() {
+        let (value, errors) = read::<Vec<u32>>(json!([1, null]));
+        assert_eq!(value, None);
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].path, "[1]");
+    }
+
+    #[test]
     fn a_document_of_another_shape_is_one_error() {
         check(json!(3), &[("", "invalid type")]);
         check(json!([1]), &[("[0]", "")]);

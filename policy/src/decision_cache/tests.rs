@@ -130,6 +130,14 @@ fn d05_a_flood_of_tokens_is_bounded_by_bytes() {
 }
 
 #[test]
+fn d05_the_last_byte_may_be_used() {
+    // 4,096 bytes an entry: they fill the cache exactly.
+    let length = 4_096 - verified().bytes(b"");
+    let cache = filled(2_048, length, &verified());
+    assert_eq!((cache.entries.len(), cache.bytes), (2_048, MAX_BYTES));
+}
+
+#[test]
 fn d05_what_is_used_stays() {
     let one = verified().bytes(&token(0, 1_000));
     let fit = MAX_BYTES / one;

@@ -141,6 +141,17 @@ fn the_application_gets_identity_and_marker_and_no_token() {
 }
 
 #[test]
+fn the_client_and_its_credential_have_one_header_in_both_versions() {
+    let headers = json!({"x-client": "azp", "x-credential": "azpacr"});
+    let config = with(config(), json!({"identity_headers": headers}));
+    for claims in [user(), v1_user()] {
+        let edits = edits(ask(&mut ready(&config), &read(&KEY.token(&claims))));
+        let client = format!("x-client: {CLIENT}");
+        assert_eq!(set(&edits), [client.as_str(), "x-credential: 1", "x-entra-permit: 1"]);
+    }
+}
+
+#[test]
 fn p13_p14_claims_of_any_name_and_text_become_one_header_each() {
     let headers = json!({"x-name": "name", "x-url": "https://a.example/claim", "x-path": "a.b"});
     let config = with(config(), json!({"identity_headers": headers}));
