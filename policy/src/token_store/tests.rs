@@ -105,6 +105,18 @@ fn a_failed_renewal_keeps_the_token() {
 }
 
 #[test]
+fn an_answer_that_ends_too_soon_leaves_the_token_that_is_held() {
+    let half = T.plus(LIFE / 2);
+    for (seconds, expected) in [(30, "Bearer a"), (31, "Bearer b")] {
+        let mut store = holding("a");
+        store.next_call(half);
+        let short = IssuedToken { expires_on: half.0 + seconds, ..issued("b", half) };
+        store.on_result(&request("graph"), TokenCallResult::Issued(short), half);
+        check(&store, half, expected);
+    }
+}
+
+#[test]
 fn the_same_token_again_is_asked_for_no_more_than_every_five_seconds() {
     let mut store = holding("a");
     let half = T.plus(LIFE / 2);

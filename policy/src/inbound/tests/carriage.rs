@@ -28,6 +28,8 @@ fn h01_h02_h03_h04_h07_exactly_one_bearer_token_is_taken() {
         (format!("{bearer}, {bearer}"), malformed),
         (format!("Basic dDp0, {bearer}"), malformed),
         (format!("Basic {token}"), malformed),
+        // As long as the right one.
+        (format!("Digest {token}"), malformed),
         (format!("{bearer}\r\nx: y"), malformed),
         (format!("{bearer}\0"), malformed),
         (format!("{bearer}\u{e9}"), malformed),
