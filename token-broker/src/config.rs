@@ -7,10 +7,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use contract::Secret;
-use policy::{
-    cloud::{Cloud, ORGANIZATIONS},
-    document::ConfigError,
-};
+use policy::{cloud::Cloud, document::ConfigError};
 
 pub mod document;
 pub mod environment;
@@ -61,11 +58,6 @@ impl Authority {
     /// The issuer that names this authority on the wire between filter and broker.
     pub fn issuer(&self) -> String {
         self.cloud.authority_issuer(&self.tenant)
-    }
-
-    /// Whether this is the authority of all tenants.
-    pub fn is_template(&self) -> bool {
-        self.tenant == ORGANIZATIONS
     }
 }
 

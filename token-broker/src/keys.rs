@@ -30,8 +30,9 @@ use crate::{
     time::Clock,
 };
 
-/// How long a request for a refresh waits: two requests to Entra can take so long.
-const WAIT: Duration = Duration::from_secs(21);
+/// How long a request for a refresh waits: less than the 10 s that the filter gives the broker, so
+/// that it learns why. The fetch goes on.
+const WAIT: Duration = Duration::from_secs(8);
 
 /// The keys of all configured authorities.
 pub struct Keys {
@@ -158,6 +159,10 @@ impl Keys {
                 );
             }
             Wanted::UnderWay => self.metrics.keys_refresh_requested("joined"),
+            Wanted::Failing => {
+                self.metrics.keys_refresh_requested("failing");
+                return Err(not_fetched());
+            }
             Wanted::Later(rest) => {
                 self.metrics.keys_refresh_requested("throttled");
                 let refused = failure(
@@ -167,15 +172,11 @@ impl Keys {
                 return Err(retry_in(refused, rest));
             }
         }
-        // Ended or not: the answer is what is known, and its state tells.
-        let _late = timeout(WAIT, ended.changed()).await;
-        Ok(self.sets())
-    }
-
-    /// Whether every authority has keys.
-    pub fn are_there(&self) -> bool {
-        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
-        self.authorities.iter().all(|slot| slot.kept().age(now, unix_now).is_some())
+        // The old keys are no answer: who asked would take a key for unknown that may well exist.
+        if timeout(WAIT, ended.changed()).await.is_err() {
+            return Err(failure(ErrorKind::Transient, "entra_slow: no keys yet; ask again"));
+        }
+        if slot.kept().failed { Err(not_fetched()) } else { Ok(self.sets()) }
     }
 
     /// Per authority its issuer, the age of its keys in seconds, and their number.
@@ -192,12 +193,21 @@ impl Keys {
     }
 }
 
+fn not_fetched() -> TypedError {
+    failure(
+        ErrorKind::Transient,
+        "keys_not_fetched: this authority's keys could not be fetched; the broker goes on trying",
+    )
+}
+
 /// What becomes of a wish for fresh keys.
 enum Wanted {
     /// A fetch was started for it.
     Started,
     /// One was under way already.
     UnderWay,
+    /// None may be started now, and the last one failed.
+    Failing,
     /// None may be started before so long.
     Later(Duration),
 }
@@ -214,7 +224,7 @@ impl Slot {
             let passed = now.saturating_duration_since(last);
             let rest = Duration::from_secs(REFRESH_INTERVAL_SECONDS).saturating_sub(passed);
             if !rest.is_zero() {
-                return Wanted::Later(rest);
+                return if kept.failed { Wanted::Failing } else { Wanted::Later(rest) };
             }
         }
         kept.requested = Some(now);

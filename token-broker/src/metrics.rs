@@ -125,7 +125,7 @@ impl Default for Metrics {
         );
         registry.register(
             "key_refresh_requests",
-            "Refreshes asked of the broker, by outcome (fetched, joined, throttled, unknown_authority)",
+            "Refreshes asked of the broker, by outcome (fetched, joined, failing, throttled, unknown_authority)",
             metrics.key_refreshes.clone(),
         );
         registry.register(

@@ -60,11 +60,6 @@ impl Listeners {
         self.admin.tcp_address()
     }
 
-    /// The address of `api` where it is TCP.
-    pub fn api_address(&self) -> Option<SocketAddr> {
-        self.api.tcp_address()
-    }
-
     /// Serves until `stop` is done, then lets open requests end.
     pub async fn serve(self, state: Arc<State>, stop: impl Future<Output = ()>) {
         let (stopping, stopped) = watch::channel(false);

@@ -77,15 +77,41 @@ async fn a_refresh_during_the_first_fetch_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_fails_answers_what_is_known_and_counts() {
+async fn k07_a_refresh_that_fails_is_no_word_on_the_key() {
     let entra = Entra::new();
     let broker = Broker::start(&entra);
     pass(seconds(1)).await;
     entra.always(Endpoint::Keys, Some(Reply::Answer(500, Vec::new(), Vec::new())));
-    let sets = refresh(&broker, "k2").await.unwrap();
-    assert_eq!(sets.key_sets[0].state, contract::KeySetState::Stale);
-    assert_eq!(sets.key_sets[0].keys.len(), 1);
-    refresh(&broker, "k2").await.unwrap_err();
+    for _ in 0..2 {
+        let refused = refresh(&broker, "k2").await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Transient);
+        assert!(refused.error.starts_with("keys_not_fetched:"), "{}", refused.error);
+    }
+    // The second one asked Entra for nothing, and the known keys stay.
+    assert_eq!(entra.count(Endpoint::Keys), 2);
+    let set = broker.state.keys.sets().key_sets.remove(0);
+    assert_eq!((set.state, set.keys.len()), (contract::KeySetState::Stale, 1));
+    // Once they are fetched, the keys say again which are known.
+    entra.always(Endpoint::Keys, None);
+    pass(seconds(2)).await;
+    assert_eq!(refresh(&broker, "k2").await.unwrap_err().kind, ErrorKind::Throttled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_takes_long_is_answered_in_time_and_goes_on() {
+    let entra = Entra::new();
+    let broker = Broker::start(&entra);
+    pass(seconds(1)).await;
+    entra.keys(vec![key(2, "k2")]);
+    entra.delay(seconds(5));
+    let before = tokio::time::Instant::now();
+    let refused = refresh(&broker, "k2").await.unwrap_err();
+    assert_eq!(before.elapsed(), seconds(8));
+    assert_eq!(refused.kind, ErrorKind::Transient);
+    assert!(refused.error.starts_with("entra_slow:"), "{}", refused.error);
+    pass(seconds(3)).await;
+    let sets = broker.state.keys.sets();
+    assert_eq!(sets.key_sets[0].keys[0].kid.as_deref(), Some("k2"));
 }
 
 #[tokio::test(start_paused = true)]

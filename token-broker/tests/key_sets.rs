@@ -107,7 +107,6 @@ async fn k06_without_a_good_answer_there_are_no_keys_and_the_pauses_grow() {
     let broker = Broker::start(&entra);
     pass(seconds(300)).await;
     assert_eq!((set(&broker).state, set(&broker).keys.len()), (KeySetState::None, 0));
-    assert!(!broker.state.keys.are_there());
     let at: Vec<u64> =
         entra.calls(Endpoint::Metadata).iter().map(|call| call.at.as_secs()).collect();
     let pauses: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -129,7 +128,6 @@ async fn k07_keys_older_than_a_day_are_no_keys() {
     pass(seconds(1)).await;
     let gone = set(&broker);
     assert_eq!((gone.state, gone.keys.len(), gone.fetched_at), (KeySetState::None, 0, START));
-    assert!(!broker.state.keys.are_there());
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,8 +26,9 @@ use super::{
     answer::{Refusal, json},
 };
 
-/// For a request's body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a request's body to arrive, before the wait for an answer to it begins: both together stay
+/// within the 10 s that the filter gives the broker.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The routes.
 pub fn router(state: Arc<State>) -> Router {
