@@ -1,6 +1,11 @@
 //! Applies an effect to the request of the effective context. No decision is made here.
 
-use policy::{decision::Reason, effect::Effect, reply::Reply, request::Protocol};
+use policy::{
+    decision::{Decision, Reason},
+    effect::Effect,
+    reply::Reply,
+    request::Protocol,
+};
 
 use crate::host;
 
@@ -20,22 +25,22 @@ pub(crate) enum Outcome {
 /// `None` where the host did not do what it was told: then the request is neither edited nor
 /// marked as it should be, and must be refused.
 pub(crate) fn apply(effect: &Effect, record: &str) -> Option<Outcome> {
-    // The record first: a reply ends the stream.
-    if let Some(decision) = effect.decision() {
-        host::set_property(record, &decision.record())?;
-    }
+    let note = |decision: &Decision| host::set_property(record, &decision.record());
     match effect {
         Effect::Wait => Some(Outcome::Held),
-        Effect::Continue(edits, _) => {
+        Effect::Continue(edits, decision) => {
             for name in &edits.remove {
                 host::remove_request_header(name)?;
             }
             for (name, value) in &edits.set {
                 host::set_request_header(name, value.expose())?;
             }
+            note(decision)?;
             Some(Outcome::GoesOn)
         }
-        Effect::Reply(reply, _) => {
+        Effect::Reply(reply, decision) => {
+            // Before the reply, which ends the stream.
+            note(decision)?;
             send(reply)?;
             Some(Outcome::Answered)
         }

@@ -11,11 +11,12 @@ use proxy_wasm::hostcalls;
 
 use crate::host;
 
-/// How long the broker may take: longer than its own call to Entra, shorter than the stream idle
+/// How long the broker may take: longer than it lets anybody wait, shorter than the stream idle
 /// timeout of what we ship.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer that is looked at, in bytes: ten thousand tenants' keys fit.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+/// Largest answer that is looked at, in bytes: the keys of about a thousand tenants. Whoever accepts
+/// more has the broker keep those of `organizations`, which sign for all.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Asks for all keys, if they are others than those of `etag`.
 pub(crate) fn poll_keys(cluster: &str, etag: Option<&str>) -> Option<u32> {

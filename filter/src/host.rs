@@ -1,5 +1,7 @@
 //! The host functions that the request path calls, without the SDK's panics.
 //!
+//! Only call-outs, from ticks, go through the SDK, which keeps account of them.
+//!
 //! The SDK panics on any status that it does not expect and on header bytes that are not UTF-8,
 //! and a panic is a trap that takes the worker's filter down. Here every failure is an answer. It
 //! also copies each header; here the map is read in place. This is the only file with `unsafe`.
@@ -10,6 +12,11 @@ use std::ptr::null_mut;
 /// Result of a host call; 0 is success (proxy-wasm ABI 0.2.1, `proxy_status_t`).
 type Status = u32;
 const OK: Status = 0;
+const NOT_FOUND: Status = 1;
+
+/// The host did not do what every host does.
+#[derive(Debug)]
+pub(crate) struct HostFailed;
 
 const REQUEST_HEADERS: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
@@ -161,12 +168,16 @@ pub(crate) fn call_response_headers() -> Option<Headers> {
     headers(CALL_RESPONSE_HEADERS)
 }
 
-/// One request header, its lines joined by the host where it joins them.
-pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
+/// One request header, its lines joined by the host where it joins them; `Ok(None)` where there is
+/// none, and an error where the host cannot tell.
+pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>, HostFailed> {
+    let mut status = OK;
     // SAFETY: `name` outlives the call; the other two are locals of the caller.
-    received(|data, size| unsafe {
-        proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), data, size)
-    })
+    let value = received(|data, size| unsafe {
+        status = proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), data, size);
+        status
+    });
+    if value.is_none() && status != NOT_FOUND { Err(HostFailed) } else { Ok(value) }
 }
 
 /// Sets a request header in place of whatever has the name.

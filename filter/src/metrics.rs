@@ -23,7 +23,7 @@ pub(crate) enum Event {
     TokenFailed,
     /// A response showed a connection without TLS.
     Plaintext,
-    /// A host call failed where it must not: the request was refused.
+    /// A host call failed where it must not; a request that needed it was refused.
     HostFailed,
 }
 

@@ -23,7 +23,7 @@ use crate::{
     signature,
 };
 
-/// Most requests that wait for the broker at one time, per VM.
+/// Most requests that wait for the broker at one time, for one configuration in one VM.
 const MAX_WAITING: usize = 256;
 /// Tick period while nobody waits, in milliseconds.
 const IDLE_TICK: u32 = 1_000;
@@ -45,7 +45,8 @@ pub(crate) struct Plugin {
     direction: Direction,
     calls: Vec<(u32, Call)>,
     waiting: Vec<u32>,
-    /// Streams that a token was injected into while they waited, with its destination.
+    /// Streams that a token was injected into while they waited, with its destination: from here
+    /// they cannot be reached. Those that did not wait keep it themselves.
     injected: HashMap<u32, String>,
     metrics: Metrics,
 }
@@ -115,15 +116,21 @@ impl Plugin {
     }
 
     /// A stream's request trailers came: identity must not arrive behind the decision.
-    pub(crate) fn on_trailers(&mut self) {
-        let Direction::Inbound { policy, .. } = &self.direction else { return };
-        let Some(trailers) = host::request_trailers() else { return };
+    pub(crate) fn on_trailers(&mut self) -> Outcome {
+        let Direction::Inbound { policy, .. } = &self.direction else { return Outcome::GoesOn };
         let own = &policy.config().own_headers;
-        let mut names: Vec<&[u8]> = trailers.lines().map(|(name, _)| name).collect();
-        names.retain(|name| own.contain(name) || *name == b"authorization");
-        for name in names {
-            host::remove_request_trailer(name);
+        let removed = host::request_trailers().and_then(|trailers| {
+            trailers
+                .lines()
+                .map(|(name, _)| name)
+                .filter(|name| own.contain(name) || *name == b"authorization")
+                .try_for_each(host::remove_request_trailer)
+        });
+        if removed.is_none() {
+            self.metrics.event(Event::HostFailed, 1);
+            return apply::refuse();
         }
+        Outcome::GoesOn
     }
 
     /// A stream is gone.
@@ -145,6 +152,7 @@ impl Plugin {
                 self.metrics.event(Event::CacheHit, hits);
                 self.metrics.event(Event::CacheMiss, misses);
                 self.metrics.gauge("keys.age_seconds", policy.key_age(now));
+                self.metrics.gauge("keys.missing", Some(policy.keys_missing(now)));
             }
             Direction::Outbound { policy } => {
                 self.metrics.gauge("token.age_seconds", policy.token_age(now));
@@ -279,15 +287,17 @@ impl Plugin {
             }
             Direction::Outbound { policy } => {
                 let destination = destination();
-                let attempt = match &destination {
-                    None => Attempt::default(),
-                    Some(name) => Attempt {
-                        destination: Some(name),
-                        inbound_listener: host::property("xds\0listener_direction")
-                            .is_some_and(|direction| direction == INBOUND_LISTENER),
-                        authorization: host::request_header("authorization"),
-                        content_type: host::request_header("content-type"),
-                    },
+                let headers = ["authorization", "content-type"].map(host::request_header);
+                let [Ok(authorization), Ok(content_type)] = headers else {
+                    self.metrics.event(Event::HostFailed, 1);
+                    return (apply::refuse(), None);
+                };
+                let attempt = Attempt {
+                    destination: destination.as_deref(),
+                    inbound_listener: host::property("xds\0listener_direction")
+                        .is_some_and(|direction| direction == INBOUND_LISTENER),
+                    authorization,
+                    content_type,
                 };
                 let effect = policy.on_request(&attempt, may_wait, now());
                 (effect, OUTBOUND_RECORD, destination)

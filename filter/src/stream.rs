@@ -38,10 +38,10 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        if let Some(plugin) = &self.plugin {
-            plugin.borrow_mut().on_trailers();
+        match self.plugin.as_ref().map(|plugin| plugin.borrow_mut().on_trailers()) {
+            Some(Outcome::GoesOn) => Action::Continue,
+            Some(Outcome::Held | Outcome::Answered) | None => Action::Pause,
         }
-        Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {

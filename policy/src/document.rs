@@ -42,12 +42,13 @@ impl std::fmt::Display for ConfigError {
 /// The value is there to look for more errors in; only with an empty list is it the document.
 pub fn read<T: DeserializeOwned>(mut document: Value) -> (Option<T>, Vec<ConfigError>) {
     let mut errors = Vec::new();
+    refuse_nulls(&mut document, "", &mut errors);
     while errors.len() < MAX_ERRORS {
         match serde_path_to_error::deserialize::<_, T>(&document) {
             Ok(value) => return (Some(value), errors),
             Err(error) => {
                 let (path, message) = (error.path().clone(), error.into_inner().to_string());
-                errors.push(ConfigError::new(shown(&path), message));
+                errors.push(ConfigError::new(shown(&path), without_value(&message)));
                 if !take_out(&mut document, &path) {
                     break;
                 }
@@ -55,6 +56,45 @@ pub fn read<T: DeserializeOwned>(mut document: Value) -> (Option<T>, Vec<ConfigE
         }
     }
     (None, errors)
+}
+
+/// Takes out members that are null, each with an error.
+///
+/// A template that leaves a value unset must not leave out a restriction with it.
+fn refuse_nulls(value: &mut Value, path: &str, errors: &mut Vec<ConfigError>) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|name, value| {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                if value.is_null() {
+                    let message = "is null: give it a value or leave it out";
+                    errors.push(ConfigError::new(path, message));
+                    return false;
+                }
+                refuse_nulls(value, &path, errors);
+                true
+            });
+        }
+        Value::Array(elements) => {
+            for (index, element) in elements.iter_mut().enumerate() {
+                refuse_nulls(element, &format!("{path}[{index}]"), errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A message of serde without the value that it quotes: the value may be a secret in the wrong
+/// place.
+fn without_value(message: &str) -> String {
+    for prefix in ["invalid type: ", "invalid value: "] {
+        let parts = message.strip_prefix(prefix).and_then(|rest| rest.rsplit_once(", expected "));
+        if let Some((found, expected)) = parts {
+            let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+            return format!("{prefix}{kind}, expected {expected}");
+        }
+    }
+    message.to_owned()
 }
 
 fn shown(path: &Path) -> String {
@@ -129,10 +169,10 @@ mod tests {
             json!({"name": 7, "parts": [{"size": 1}, {"size": "x", "colour": 1}, 3], "more": {}}),
             &[
                 ("more", "unknown field `more`"),
-                ("name", "invalid type: integer `7`"),
+                ("name", "invalid type: integer, expected a string"),
                 ("parts[1].colour", "unknown field `colour`"),
-                ("parts[1].size", "invalid type: string \"x\""),
-                ("parts[2]", "invalid type: integer `3`"),
+                ("parts[1].size", "invalid type: string, expected u32"),
+                ("parts[2]", "invalid type: integer, expected struct Part"),
             ],
         );
     }
@@ -150,6 +190,27 @@ mod tests {
         assert_eq!(value, None);
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].path, "[1]");
+    }
+
+    #[test]
+    fn null_is_no_way_to_leave_something_out() {
+        check(
+            json!({"name": null, "parts": [{"size": null}]}),
+            &[("name", "is null"), ("parts[0].size", "is null")],
+        );
+    }
+
+    #[test]
+    fn b12_no_value_is_quoted() {
+        for document in [
+            json!({"parts": "hunter2"}),
+            json!({"parts": [{"size": "hun, expected \"ter2"}]}),
+            json!({"name": ["hunter2"]}),
+        ] {
+            let (_, errors) = read::<Document>(document);
+            assert!(!format!("{errors:?}").contains("ter2"), "{errors:?}");
+            assert_eq!(errors.len(), 1);
+        }
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl Inbound {
         self.schedule.on_answer(KeyAnswer::Failed, now);
     }
 
+    /// How many authorities have no usable keys.
+    pub fn keys_missing(&self, now: UnixTime) -> u64 {
+        self.keys.missing(now)
+    }
+
     /// Age of the oldest key set, in seconds.
     pub fn key_age(&self, now: UnixTime) -> Option<u64> {
         self.keys.age(now)

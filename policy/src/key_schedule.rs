@@ -1,7 +1,7 @@
 //! When to ask the broker for keys: at start, regularly, and when a token names an unknown one.
 //!
 //! One call is in flight at a time, and everybody who waits is judged anew when it is answered:
-//! [`KeySchedule::ask`] then gives an answer that does not wait, because the call is done. So
+//! the schedule then gives an answer that does not wait, because the call is done. So
 //! nobody waits twice for the same thing, and no waiting is recorded here.
 
 use std::collections::HashMap;

@@ -50,8 +50,13 @@ pub struct Grounds {
 }
 
 impl KeyStore {
-    /// Takes over what the broker handed out, which replaces everything held.
+    /// Takes over what the broker handed out.
+    ///
+    /// A set with keys replaces the held one; an authority that is no longer listed is forgotten.
+    /// A set without keys says that the broker has none, as one that has just started: then the
+    /// held ones stay good for as long as they are young enough.
     pub fn replace(&mut self, key_sets: &KeySets) {
+        let mut held = std::mem::take(&mut self.sets);
         let stored = key_sets.key_sets.iter().map(|set| {
             let mut keys: HashMap<String, Rc<TrustedKey>> = HashMap::new();
             let mut ambiguous = Vec::new();
@@ -66,7 +71,9 @@ impl KeyStore {
                 }
             }
             keys.retain(|key_id, _| !ambiguous.contains(key_id));
-            (set.issuer.as_str().into(), StoredSet { fetched_at: UnixTime(set.fetched_at), keys })
+            let received = StoredSet { fetched_at: UnixTime(set.fetched_at), keys };
+            let kept = held.remove(set.issuer.as_str()).filter(|_| set.keys.is_empty());
+            (set.issuer.as_str().into(), kept.unwrap_or(received))
         });
         self.sets = stored.collect();
     }
@@ -102,7 +109,14 @@ impl KeyStore {
 
     /// Whether there is an authority, and every one has keys that are young enough.
     pub fn complete(&self, now: UnixTime) -> bool {
-        !self.sets.is_empty() && self.sets.values().all(|set| set.usable(now))
+        self.missing(now) == 0
+    }
+
+    /// How many authorities have no keys that are young enough; 1 where none is known at all.
+    pub fn missing(&self, now: UnixTime) -> u64 {
+        let missing = self.sets.values().filter(|set| !set.usable(now)).count();
+        let missing = u64::try_from(missing).unwrap_or(u64::MAX);
+        if self.sets.is_empty() { 1 } else { missing }
     }
 
     /// Age of the oldest set that has keys, in seconds.

@@ -55,24 +55,28 @@ impl Outbound {
     ///
     /// `may_wait` is false where too many wait already.
     pub fn on_request(&self, attempt: &Attempt<'_>, may_wait: bool, now: UnixTime) -> Effect {
+        // A retried attempt still carries what we set on the one before: it is not the
+        // application's, and goes nowhere without being judged anew.
+        let present = attempt.authorization.as_deref();
+        let ours = present.is_some_and(|authorization| self.tokens.is_ours(authorization));
+        let foreign = present.is_some() && !ours;
+        let without_token = |reason, rule| {
+            let remove = if ours { vec![b"authorization".to_vec()] } else { Vec::new() };
+            Effect::Continue(Edits { remove, set: Vec::new() }, decision(reason, rule))
+        };
         let Some(rule) = attempt.destination.and_then(|name| self.rule(name)) else {
-            return untouched(Reason::NoDestination, None);
+            return without_token(Reason::NoDestination, None);
         };
         // Callers from outside would get the application's tokens.
         if attempt.inbound_listener {
-            return untouched(Reason::Misplaced, Some(rule));
+            return without_token(Reason::Misplaced, Some(rule));
         }
         if self.stopped.contains(&rule.token.destination) {
-            return untouched(Reason::InjectionStopped, Some(rule));
+            return without_token(Reason::InjectionStopped, Some(rule));
         }
-        // A retried attempt still carries what we set on the one before.
-        let foreign = attempt
-            .authorization
-            .as_ref()
-            .is_some_and(|authorization| !self.tokens.is_ours(&rule.token, authorization));
         match rule.existing_authorization {
             ExistingAuthorization::Keep if foreign => {
-                return untouched(Reason::AuthorizationKept, Some(rule));
+                return without_token(Reason::AuthorizationKept, Some(rule));
             }
             ExistingAuthorization::Refuse if foreign => {
                 return refuse(Reason::AuthorizationRefused, rule, attempt, None);
@@ -124,10 +128,6 @@ impl Outbound {
 
 fn decision(reason: Reason, rule: Option<&OutboundRule>) -> Decision {
     Decision { rule: rule.map(|rule| rule.name.clone()), ..Decision::new(reason) }
-}
-
-fn untouched(reason: Reason, rule: Option<&OutboundRule>) -> Effect {
-    Effect::Continue(Edits::default(), decision(reason, rule))
 }
 
 fn refuse(

@@ -48,7 +48,7 @@ impl<'a> RequestHead<'a> {
                 b":authority" => head.authority = Some(value),
                 b"authorization" => {
                     // A second line leaves none that could be chosen. (Envoy joins lines with a
-                    // comma, which `bearer` refuses; no host is trusted to.)
+                    // comma, which [`bearer_token`] refuses; no host is trusted to.)
                     head.authorization = (!head.has_authorization).then_some(value);
                     head.has_authorization = true;
                 }

@@ -67,7 +67,7 @@ pub enum PathCase {
     /// They differ.
     #[default]
     Sensitive,
-    /// They are the same, as for an application whose router compares so.
+    /// ASCII letters are the same in both, as for an application whose router compares so.
     Insensitive,
 }
 
@@ -75,7 +75,7 @@ impl PathCase {
     fn fold(self, text: &str) -> Cow<'_, str> {
         match self {
             Self::Sensitive => Cow::Borrowed(text),
-            Self::Insensitive => Cow::Owned(text.to_lowercase()),
+            Self::Insensitive => Cow::Owned(text.to_ascii_lowercase()),
         }
     }
 }
@@ -266,8 +266,8 @@ mod tests {
     fn case_is_folded_only_when_asked() {
         check(
             PathCase::Insensitive,
-            &["/Admin/{*}", "/ÄB"],
-            &[("/admin/X", Some(0)), ("/ADMIN/x", Some(0)), ("/%C3%A4b", Some(1))],
+            &["/Admin/{*}"],
+            &[("/admin/X", Some(0)), ("/ADMIN/x", Some(0)), ("/%41dmin/x", Some(0))],
         );
     }
 

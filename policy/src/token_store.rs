@@ -92,9 +92,10 @@ impl TokenStore {
         }
     }
 
-    /// Whether an Authorization value is one that we set on an earlier attempt of the request.
-    pub fn is_ours(&self, request: &TokenRequest, authorization: &[u8]) -> bool {
-        self.slot(request).is_some_and(|slot| {
+    /// Whether an Authorization value is one that we set, on an earlier attempt of the request that
+    /// may have gone to another destination.
+    pub fn is_ours(&self, authorization: &[u8]) -> bool {
+        self.slots.iter().any(|(_, slot)| {
             let current = slot.current.as_ref().map(|held| &held.header);
             current
                 .into_iter()
@@ -151,19 +152,24 @@ impl Slot {
     fn due(&self, now: UnixTime) -> bool {
         let pause = self.next_fetch.since(now);
         let held = self.current.as_ref().is_some_and(|held| held.usable(now));
+        // A clock that has been set back says nothing about how old the token is.
         // With nothing usable no pause is longer than the longest: such a one was set by a clock
         // that has been set back since.
-        pause == 0 || (!held && pause > MAX_RETRY_AFTER_SECONDS)
+        let set_back = self.current.as_ref().is_some_and(|held| now < held.fetched_at);
+        pause == 0 || (!held && pause > MAX_RETRY_AFTER_SECONDS) || set_back
     }
 
     fn hold(&mut self, token: &IssuedToken, now: UnixTime) {
         let header = Rc::new(Secret::new(format!("Bearer {}", token.access_token.expose())));
         let same = self.current.as_ref().is_some_and(|held| held.header == header);
+        let fetched_at = match &self.current {
+            Some(held) if same => held.fetched_at.min(now),
+            _ => now,
+        };
+        let expires_on = UnixTime(token.expires_on);
+        let before = self.current.replace(Held { header, fetched_at, expires_on });
         if !same {
-            let before = self.current.take();
             self.previous = before.map(|held| held.header);
-            self.current =
-                Some(Held { header, fetched_at: now, expires_on: UnixTime(token.expires_on) });
         }
         self.failures = 0;
         self.refusal = None;
@@ -176,8 +182,6 @@ impl Slot {
 
 impl Held {
     fn usable(&self, now: UnixTime) -> bool {
-        // A clock set back before the fetch says nothing about the token's end: it stays usable
-        // for the upstream to judge, and the next fetch comes as scheduled.
         now.plus(MARGIN_SECONDS) < self.expires_on
     }
 }

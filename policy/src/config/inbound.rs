@@ -69,7 +69,7 @@ pub struct Rule {
     pub matches: Match,
     /// Whom it lets pass.
     pub allow: Allow,
-    /// Whether its denials are enforced, the whole configuration's mode included.
+    /// Whether its denials are enforced: its own word, else that of the whole configuration.
     pub mode: Mode,
     /// Whether the rule itself asks for the token to be forwarded.
     pub forward_token: Option<bool>,
@@ -122,7 +122,7 @@ pub struct Alternative {
 
 pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundConfig> {
     let cloud = one_of(errors, "cloud", raw.cloud.as_deref(), Cloud::Public, Cloud::from_name);
-    let mode = mode(errors, "mode", raw.mode.as_deref());
+    let mode = mode(errors, "mode", raw.mode.as_deref(), Mode::Enforce);
     let case =
         one_of(
             errors,
@@ -159,6 +159,16 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
     let raw_rules = errors.required("rules", raw.rules, "a list of rules")?;
     if raw_rules.is_empty() {
         errors.add("rules", "must not be empty: without a rule everything is denied");
+    }
+    // Routers do not agree on the case of other letters, so no rule may rest on it.
+    for (index, rule) in raw_rules.iter().enumerate() {
+        let path = rule.as_ref().and_then(|rule| rule.matches.as_ref()?.path.as_deref());
+        if case == PathCase::Insensitive && path.is_some_and(|path| !path.is_ascii()) {
+            errors.add(
+                &format!("rules[{index}].match.path"),
+                "must be ASCII where `path_case` is `insensitive`",
+            );
+        }
     }
     let mut names = HashSet::new();
     let mut patterns = Vec::new();
@@ -220,10 +230,7 @@ fn rule(
     }
     let (matches, pattern) =
         matches(errors, &format!("{path}.match"), raw.matches.unwrap_or_default());
-    let mode = match mode(errors, &format!("{path}.mode"), raw.mode.as_deref()) {
-        Mode::Observe => Mode::Observe,
-        Mode::Enforce => mode_of_all,
-    };
+    let mode = mode(errors, &format!("{path}.mode"), raw.mode.as_deref(), mode_of_all);
     let allow = allow(errors, &format!("{path}.allow"), raw.allow);
     let rule =
         Rule { name: name?.into(), matches, allow: allow?, mode, forward_token: raw.forward_token };
@@ -306,8 +313,8 @@ fn alternative(errors: &mut Errors, path: &str, raw: RawAlternative) -> Alternat
     }
 }
 
-fn mode(errors: &mut Errors, path: &str, text: Option<&str>) -> Mode {
-    one_of(errors, path, text, Mode::Enforce, |text| match text {
+fn mode(errors: &mut Errors, path: &str, text: Option<&str>, default: Mode) -> Mode {
+    one_of(errors, path, text, default, |text| match text {
         "enforce" => Some(Mode::Enforce),
         "observe" => Some(Mode::Observe),
         _ => None,

@@ -82,7 +82,7 @@ pub struct RawRule {
     pub matches: Option<RawMatch>,
     /// `anyone`, or a list of alternatives of which one must hold. Required.
     pub allow: Option<RawAllow>,
-    /// `observe` for this rule alone.
+    /// `enforce` or `observe` for this rule, whatever the whole configuration says.
     pub mode: Option<String>,
     /// Whether the application gets the caller's token under this rule: also an unverified one,
     /// where the rule allows `anyone` or only observes.

@@ -399,12 +399,14 @@ fn w07_values_that_could_never_match_are_refused() {
                 "/identity_headers",
                 Some(json!({"x-a": "", "x-b": null, "x-c": 1})),
                 &[
+                    ("identity_headers.x-b", "is null"),
                     ("identity_headers.x-c", "invalid type"),
                     ("identity_headers.x-a", "name of a claim"),
-                    ("identity_headers.x-b", "name of a claim"),
                 ],
             ),
             ("/rules/0/match/path", Some(json!("x")), &[("rules[0].match.path", "`x` must begin")]),
+            ("/rules/0/match/path", Some(json!(null)), &[("rules[0].match.path", "is null")]),
+            ("/rules/0/match", Some(json!(null)), &[("rules[0].match", "is null")]),
             ("/rules/0/match/path", Some(json!("/a//b")), &[("rules[0].match.path", "plain")]),
             ("/rules/0/match/path", Some(json!("/a*")), &[("rules[0].match.path", "whole")]),
             (

@@ -148,3 +148,22 @@ fn new_sets_replace_all_that_was_held() {
     store.replace(&KeySets { key_sets: vec![set(OTHER, T, vec![jwk("k", OTHER)])] });
     assert_eq!(find(&store, "k", T), Lookup::NoKeys);
 }
+
+#[test]
+fn k13_a_broker_that_has_just_started_takes_no_keys_away() {
+    let mut held = one(vec![jwk("k1", TENANT)]);
+    let empty = || set(TENANT, UnixTime(0), Vec::new());
+    held.replace(&KeySets { key_sets: vec![empty()] });
+    assert!(matches!(find(&held, "k1", T), Lookup::Trusted(_)));
+    assert_eq!(held.missing(T), 0);
+    // They get no younger by it.
+    let late = T.plus(KEY_LIFETIME_SECONDS + 1);
+    assert_eq!(find(&held, "k1", late), Lookup::NoKeys);
+    assert_eq!(held.missing(late), 1);
+    // An authority that is no longer listed is gone.
+    held.replace(&KeySets::default());
+    assert_eq!(find(&held, "k1", T), Lookup::NoKeys);
+    assert_eq!(held.missing(T), 1);
+    // And without anything held there is nothing to keep.
+    assert_eq!(find(&store(vec![empty()]), "k1", T), Lookup::NoKeys);
+}

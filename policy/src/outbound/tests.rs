@@ -154,9 +154,39 @@ fn o07_a_retried_attempt_gets_the_token_that_is_good_now() {
 }
 
 #[test]
-fn o11_a_token_of_one_destination_is_foreign_to_another() {
-    let outbound = ready(json!([rule("graph", json!({})), rule("vault", json!({}))]));
-    check(&outbound, &bringing("vault", b"Bearer graph"), "authorization_refused");
+fn o04_o11_our_token_for_one_destination_never_goes_to_another() {
+    // What an earlier attempt set is still there when Envoy goes on elsewhere: to another
+    // destination, to a cluster that names none, or after injection was stopped.
+    for existing in ["refuse", "keep", "replace"] {
+        let keep = json!({"existing_authorization": existing});
+        let mut outbound = ready(json!([rule("graph", json!({})), rule("vault", keep)]));
+        check(
+            &outbound,
+            &bringing("vault", b"Bearer graph"),
+            "injected authorization=Bearer vault",
+        );
+        let removed = |attempt: &Attempt<'_>, reason| {
+            let Effect::Continue(edits, decision) = outbound.on_request(attempt, true, NOW) else {
+                panic!("{attempt:?} is let pass");
+            };
+            assert_eq!(decision.reason, reason);
+            assert_eq!(edits.remove, [b"authorization".to_vec()]);
+            assert_eq!(edits.set, []);
+        };
+        removed(&bringing("other", b"Bearer graph"), Reason::NoDestination);
+        let nowhere = Attempt { destination: None, ..bringing("graph", b"Bearer graph") };
+        removed(&nowhere, Reason::NoDestination);
+        let inbound = Attempt { inbound_listener: true, ..bringing("graph", b"Bearer graph") };
+        removed(&inbound, Reason::Misplaced);
+        outbound.on_response("graph", false);
+        let Effect::Continue(edits, decision) =
+            outbound.on_request(&bringing("graph", b"Bearer graph"), true, NOW)
+        else {
+            panic!("a stopped destination passes");
+        };
+        assert_eq!(decision.reason, Reason::InjectionStopped);
+        assert_eq!(edits.remove, [b"authorization".to_vec()]);
+    }
 }
 
 #[test]

@@ -65,9 +65,11 @@ fn one_rule_can_observe_alone() {
         let effect = ask(&mut ready(&one), &request("GET", path));
         assert!(matches!(effect, Effect::Reply(..)), "{path}");
     }
-    // Where all is observed, no rule enforces.
+    // Where all is observed, a rule that says so enforces all the same.
     let all = with(one, json!({"mode": "observe"}));
-    check(&all, &request("GET", "/c"), (Reason::TokenMissing, true, &[], &[MARKER]));
+    let effect = ask(&mut ready(&all), &request("GET", "/c"));
+    assert!(matches!(effect, Effect::Reply(..)));
+    check(&all, &request("GET", "/nowhere"), (Reason::NoRule, true, &[], &[MARKER]));
 }
 
 #[test]
