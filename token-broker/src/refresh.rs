@@ -18,24 +18,29 @@ const MAX_TRANSIENT: Duration = Duration::from_secs(60);
 const MAX_LASTING: Duration = Duration::from_secs(300);
 /// Delay after 429 without `Retry-After` (as MSAL does).
 const THROTTLED: Duration = Duration::from_secs(60);
+/// Entra is not asked for a token again sooner than this after it gave one, however short its life
+/// is said to be.
+pub const RENEWAL_FLOOR: Duration = Duration::from_secs(5);
 /// How often keys are fetched: hourly, as Microsoft asks
 /// (learn.microsoft.com/entra/identity-platform/signing-key-rollover).
 const KEYS_INTERVAL: Duration = Duration::from_secs(3_600);
 /// A token with less life left than this is not handed out: it could end on its way.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// How long after its arrival a token is renewed: always before its end.
+/// How long after its arrival a token is renewed: before its end, unless it ends within
+/// [`RENEWAL_FLOOR`].
 ///
 /// At Entra's `refresh_in`, up to a tenth of it later; without one, between half and 70 % of life.
 pub fn renew_after(life: Duration, refresh_in: Option<Duration>, jitter: f64) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
     let latest = life.mul_f64(0.9);
-    match refresh_in {
+    let pause = match refresh_in {
         Some(told) if !told.is_zero() && told < latest => {
             told.saturating_add(told.mul_f64(0.1 * jitter)).min(latest)
         }
         _ => life.mul_f64(0.5 + 0.2 * jitter),
-    }
+    };
+    pause.max(RENEWAL_FLOOR)
 }
 
 /// The rest of life with which a token is no longer handed out.
@@ -96,11 +101,17 @@ mod tests {
             (3_600, Some(0), 0.0, 1_800),
             (3_600, Some(90_000), 0.0, 1_800),
             (10, None, 0.0, 5),
+            // As the demo has it.
+            (90, Some(5), 0.0, 5),
+            // No more often than the floor allows.
+            (3_600, Some(1), 0.0, 5),
+            (6, None, 0.0, 5),
+            (1, Some(1), 0.0, 5),
         ];
         for (life, refresh_in, jitter, expected) in cases {
             let found = renew_after(seconds(life), refresh_in.map(seconds), jitter);
             assert_eq!(found.as_secs(), expected, "{life} {refresh_in:?} {jitter}");
-            assert!(found < seconds(life));
+            assert!(found < seconds(life).max(Duration::from_millis(5_001)));
         }
     }
 

@@ -38,8 +38,14 @@ const API: Limits = Limits {
     connections: 512,
     // Envoy keeps idle connections; closing them under it would fail a call now and then.
     header_timeout: Duration::from_secs(600),
+    lifetime: None,
 };
-const ADMIN: Limits = Limits { connections: 64, header_timeout: Duration::from_secs(10) };
+/// The admin listener's are probes and scrapers, or anyone.
+const ADMIN: Limits = Limits {
+    connections: 64,
+    header_timeout: Duration::from_secs(5),
+    lifetime: Some(Duration::from_secs(5)),
+};
 
 /// Both listeners, bound.
 pub struct Listeners {

@@ -16,7 +16,7 @@ use token_broker::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
     sync::oneshot,
 };
 
@@ -151,6 +151,26 @@ async fn b07_connections_are_bounded_and_the_next_one_waits() {
     drop(open.pop());
     next.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn b07_who_keeps_admin_connections_open_does_not_keep_the_probes_out() {
+    const LIMIT: usize = 64;
+    let (_directory, path) = in_new_directory();
+    let broker = Broker::start(&Entra::new());
+    let listeners = Listeners::bind(&listen(&path, vec![own_uid()])).await.unwrap();
+    let admin = listeners.admin_address().unwrap();
+    let _serving = tokio::spawn(listeners.serve(Arc::clone(&broker.state), std::future::pending()));
+    let mut open = Vec::new();
+    for _ in 0..=LIMIT {
+        let mut stream = TcpStream::connect(admin).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: admin\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        open.push(stream);
+    }
 }
 
 async fn ask(stream: &mut UnixStream) {

@@ -151,6 +151,24 @@ async fn b09_a_clock_that_jumps_stretches_no_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b09_a_life_of_a_second_does_not_make_the_broker_ask_each_second() {
+    let entra = Entra::new();
+    entra.life(json!(1), Some(json!(1)));
+    let broker = Broker::start(&entra);
+    for _ in 0..20 {
+        broker.text().await.unwrap();
+        pass(seconds(1)).await;
+    }
+    let calls = entra.calls(Endpoint::Token);
+    let at: Vec<u64> = calls
+        .iter()
+        .filter(|call| call.form["scope"] == SCOPE)
+        .map(|call| call.at.as_secs())
+        .collect();
+    assert!(at.len() > 10 && at.windows(2).all(|pair| pair[1] - pair[0] == 5), "{at:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_scope_that_fails_does_not_disturb_another() {
     let entra = Entra::new();
     entra.script(Endpoint::Token, [Reply::error(400, "invalid_scope", 70011)]);

@@ -12,7 +12,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::listener::{Accepted, Bound};
@@ -30,6 +30,9 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// For a request's head to arrive, and for an idle connection.
     pub(super) header_timeout: Duration,
+    /// For one connection from its start to its end. With it a connection serves one request, so
+    /// that nobody can hold the places.
+    pub(super) lifetime: Option<Duration>,
 }
 
 /// Accepts until it is dropped.
@@ -82,12 +85,16 @@ fn serve(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
+        .keep_alive(limits.lifetime.is_none())
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
     let connection = connections.watch(connection);
     tokio::spawn(async move {
         // How it ended is the peer's affair.
-        let _ended = connection.await;
+        match limits.lifetime {
+            Some(lifetime) => drop(timeout(lifetime, connection).await),
+            None => drop(connection.await),
+        }
         drop(held);
     });
 }

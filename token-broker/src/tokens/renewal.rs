@@ -37,7 +37,7 @@ pub(super) async fn keep(
                 refuse(&slot, refused, failures, clock.unix_now())
             }
         };
-        wait(&slot, pause, clock.as_ref()).await;
+        wait(&slot, pause, later(asked, refresh::RENEWAL_FLOOR), clock.as_ref()).await;
     }
 }
 
@@ -98,8 +98,9 @@ fn refuse(slot: &Slot, refused: TypedError, failures: u32, unix_now: u64) -> Dur
 }
 
 /// Sleeps until the next acquisition is due, or until someone needs a token and nothing stands
-/// against asking.
-async fn wait(slot: &Slot, pause: Duration, clock: &dyn Clock) {
+/// against asking. That never is before `earliest`: a token that is short-lived is not asked for
+/// with each request.
+async fn wait(slot: &Slot, pause: Duration, earliest: Instant, clock: &dyn Clock) {
     let due = sleep(pause);
     tokio::pin!(due);
     loop {
@@ -110,7 +111,11 @@ async fn wait(slot: &Slot, pause: Duration, clock: &dyn Clock) {
                 let state = slot.state.borrow();
                 let missing = state.usable(now, clock.unix_now()).is_none();
                 if missing && state.refused_until(now).is_none() {
-                    return;
+                    if earliest <= now {
+                        return;
+                    }
+                    let sooner = earliest.min(due.deadline());
+                    due.as_mut().reset(sooner);
                 }
             }
         }
