@@ -5,13 +5,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware::from_fn};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 pub mod admin;
 pub mod answer;
 pub mod api;
+mod caller;
 mod connection;
 pub mod listener;
 
@@ -70,10 +71,11 @@ impl Listeners {
     pub async fn serve(self, state: Arc<State>, stop: impl Future<Output = ()>) {
         let (stopping, stopped) = watch::channel(false);
         let mut serving = JoinSet::new();
-        let both = [
-            (self.api, api::router(Arc::clone(&state)), API),
-            (self.admin, admin::router(Arc::clone(&state)), ADMIN),
-        ];
+        let mut api = api::router(Arc::clone(&state));
+        if self.api.tcp_address().is_some() {
+            api = api.layer(from_fn(caller::judge));
+        }
+        let both = [(self.api, api, API), (self.admin, admin::router(Arc::clone(&state)), ADMIN)];
         for (bound, router, limits) in both {
             let metrics = Arc::clone(&state.metrics);
             serving.spawn(serve_one(bound, router, limits, metrics, stopped.clone()));

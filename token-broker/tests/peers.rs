@@ -81,6 +81,32 @@ async fn b02_a_peer_of_another_user_is_refused_without_a_word() {
 }
 
 #[tokio::test]
+async fn b03_over_tcp_a_strangers_errand_is_refused() {
+    // A loopback address of this test's own, so that the port stays free until it is bound again.
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.3.3:0").unwrap();
+        free.local_addr().unwrap()
+    };
+    let broker = Broker::start(&Entra::new());
+    let listen = Listen { api: Api::Tcp(address), admin: "127.0.0.1:0".parse().unwrap() };
+    let listeners = Listeners::bind(&listen).await.unwrap();
+    let _serving = tokio::spawn(listeners.serve(Arc::clone(&broker.state), std::future::pending()));
+    for (fields, expected) in [
+        ("host: token-broker\r\nx-envoy-internal: true", "200"),
+        ("host: 127.0.3.3", "200"),
+        ("host: evil.example", "403"),
+        ("host: token-broker\r\norigin: https://evil.example", "403"),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET /v1/keys HTTP/1.1\r\n{fields}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.get(9..12), Some(expected), "{fields}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_socket_and_its_directory_are_closed_to_others() {
     let (_directory, path) = in_new_directory();
     let listeners = Listeners::bind(&listen(&path, vec![own_uid()])).await.unwrap();

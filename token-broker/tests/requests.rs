@@ -83,6 +83,29 @@ async fn w11_what_a_request_may_not_be_is_refused_in_words_without_its_values() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn b03_a_body_of_another_type_is_refused() {
+    let broker = Broker::start(&Entra::new());
+    for path in ["/v1/token", "/v1/keys/refresh"] {
+        for content_type in [
+            None,
+            Some("text/plain"),
+            Some("application/x-www-form-urlencoded"),
+            Some("application/jsonp"),
+            Some("text/plain, application/json"),
+        ] {
+            let mut request = Request::post(path);
+            if let Some(content_type) = content_type {
+                request = request.header(header::CONTENT_TYPE, content_type);
+            }
+            let request = request.body(good().to_string().into()).unwrap();
+            let (status, _, answer) = ask(&broker.api(), request).await;
+            assert_eq!(status, 415, "{path} {content_type:?}: {answer}");
+            serde_json::from_str::<TypedError>(&answer).unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_path_has_its_method() {
     let broker = Broker::start(&Entra::new());
     for request in [

@@ -35,8 +35,10 @@ async fn b17_an_open_request_is_answered_and_the_socket_goes() {
     let mut waiting = UnixStream::connect(&path).await.unwrap();
     let mut idle = UnixStream::connect(&path).await.unwrap();
     let body = format!(r#"{{"identity":"default","scope":"{SCOPE}","destination":"d"}}"#);
-    let head =
-        format!("POST /v1/token HTTP/1.1\r\nhost: b\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /v1/token HTTP/1.1\r\nhost: b\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     waiting.write_all((head + &body).as_bytes()).await.unwrap();
     while entra.count(Endpoint::Token) == 0 {
         tokio::task::yield_now().await;

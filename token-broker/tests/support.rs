@@ -337,7 +337,7 @@ pub(crate) fn get(path: &str) -> Request<Body> {
 }
 
 pub(crate) fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
-    Request::post(path).body(body.into()).unwrap()
+    Request::post(path).header("content-type", "application/json").body(body.into()).unwrap()
 }
 
 /// Lets tasks run and `duration` of paused time pass.

@@ -17,7 +17,7 @@ pub enum Refusal {
     Typed(TypedError),
     /// Not JSON, or not of the shape that this version has.
     Malformed(String),
-    /// The body is too large or too slow.
+    /// The body is too large, too slow, or of another type.
     Body(StatusCode, &'static str),
     /// No such path.
     UnknownPath,

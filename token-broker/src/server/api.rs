@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::to_bytes,
     extract::{MatchedPath, Request, State as Shared},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
@@ -42,8 +42,8 @@ pub fn router(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-async fn token(Shared(state): Shared<Arc<State>>, body: Body) -> Result<Response, Refusal> {
-    let request: TokenRequest = read(body).await?;
+async fn token(Shared(state): Shared<Arc<State>>, request: Request) -> Result<Response, Refusal> {
+    let request: TokenRequest = read(request).await?;
     let token: IssuedToken = state.tokens.issue(&request).await?;
     Ok(json(StatusCode::OK, &token))
 }
@@ -52,8 +52,11 @@ async fn keys(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response
     shown(&state.keys.sets(), headers.get(header::IF_NONE_MATCH))
 }
 
-async fn keys_refresh(Shared(state): Shared<Arc<State>>, body: Body) -> Result<Response, Refusal> {
-    let request: KeysRefresh = read(body).await?;
+async fn keys_refresh(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let request: KeysRefresh = read(request).await?;
     Ok(shown(&state.keys.refresh(&request).await?, None))
 }
 
@@ -77,8 +80,18 @@ fn tag(sets: &KeySets) -> Result<HeaderValue, Box<dyn std::error::Error>> {
 }
 
 /// Reads a body of the contract. What the message says about it holds no value of it.
-async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
-    let bytes = timeout(BODY_TIMEOUT, to_bytes(body, MAX_REQUEST_BYTES))
+///
+/// Only under its own type: a browser's form, and most of what a server can be tricked into
+/// sending, has another.
+async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_none_or(|found| found != "application/json") {
+        return Err(Refusal::Body(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "expected `content-type: application/json`",
+        ));
+    }
+    let bytes = timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_REQUEST_BYTES))
         .await
         .map_err(|_late| Refusal::Body(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))?
         .map_err(|_large| {
