@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub mod config;
 pub mod entra;
 pub mod failure;
+pub mod file;
 pub mod https;
 pub mod keys;
 pub mod metrics;
@@ -60,7 +61,7 @@ pub fn start(
 /// Runs the broker until `stop` is done.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let https = https::Https::new(config.ca_file.as_deref(), config.proxy.clone())
-        .map_err(|error| StartError(error.to_string()))?;
+        .map_err(|error| StartError(format!("ca_file: {error}")))?;
     let listeners =
         Listeners::bind(&config.listen).await.map_err(|error| StartError(error.to_string()))?;
     let transport: Arc<dyn Transport> = Arc::new(https);

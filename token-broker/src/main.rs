@@ -7,10 +7,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use policy::document::ConfigError;
-use token_broker::config::{
-    Api, Config, Source, document,
-    environment::{Environment, ProcessEnvironment},
-    from_environment,
+use token_broker::{
+    config::{
+        Api, Config, Source, document,
+        environment::{Environment, ProcessEnvironment},
+        from_environment,
+    },
+    https::Https,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,7 +45,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Check { config } => match read(config.as_ref(), &ProcessEnvironment) {
+        Command::Check { config } => match check(config.as_ref()) {
             Ok(config) => {
                 print!("{}", summary(&config));
                 ExitCode::SUCCESS
@@ -58,10 +61,21 @@ fn main() -> ExitCode {
 
 fn read(file: Option<&PathBuf>, environment: &dyn Environment) -> Result<Config, Vec<ConfigError>> {
     let Some(file) = file else { return from_environment(environment) };
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        vec![ConfigError::new("", format!("cannot read {}: {error}", file.display()))]
-    })?;
+    let text = token_broker::file::read(file, document::MAX_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+        .map_err(|error| {
+            vec![ConfigError::new("", format!("cannot read {}: {error}", file.display()))]
+        })?;
     document::read(&text, environment)
+}
+
+/// Reads the configuration and what it names that must be there before the broker starts.
+fn check(file: Option<&PathBuf>) -> Result<Config, Vec<ConfigError>> {
+    let config = read(file, &ProcessEnvironment)?;
+    match Https::new(config.ca_file.as_deref(), config.proxy.clone()) {
+        Ok(_usable) => Ok(config),
+        Err(error) => Err(vec![ConfigError::new("ca_file", error.to_string())]),
+    }
 }
 
 /// One line for each error, on standard error.

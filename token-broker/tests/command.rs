@@ -108,6 +108,37 @@ fn a_broker_that_cannot_start_says_why_and_ends() {
 }
 
 #[test]
+fn check_opens_the_files_that_the_start_needs() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    let file = write(
+        directory.path(),
+        &format!(
+            "{{authorities: [{{cloud: public, tenants: [organizations]}}], ca_file: {}}}",
+            ca_file.display()
+        ),
+    );
+    let check = |expected: &str| {
+        let (code, stdout, stderr) = run(&["check", "--config", &file]);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        let start = format!("ca_file: {}: ", ca_file.display());
+        assert!(stderr.starts_with(&start) && stderr.contains(expected), "{stderr}");
+    };
+    check("No such file");
+    std::fs::write(&ca_file, "no PEM").unwrap();
+    check("no certificate in it");
+    std::fs::write(&ca_file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    check("a certificate cannot be read");
+    std::fs::write(&ca_file, vec![b'\n'; 4 * 1024 * 1024 + 1]).unwrap();
+    check("larger than");
+    // A configuration without an end is not read to it.
+    let (code, _, stderr) = run(&["check", "--config", "/dev/zero"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("cannot read /dev/zero: larger than"), "{stderr}");
+}
+
+#[test]
 fn it_serves_logs_json_without_secrets_and_stops_on_sigterm() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("b.sock");

@@ -11,6 +11,11 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
+use crate::file;
+
+/// Largest `ca_file` that is read: many times the list that systems come with.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// Why there is no trust to start with.
 #[derive(Debug)]
 pub enum RootsError {
@@ -27,12 +32,12 @@ pub enum RootsError {
 impl std::fmt::Display for RootsError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path, reason) => write!(formatter, "ca_file: {}: {reason}", path.display()),
+            Self::File(path, reason) => write!(formatter, "{}: {reason}", path.display()),
             Self::Empty(path) => {
-                write!(formatter, "ca_file: {}: no certificate in it", path.display())
+                write!(formatter, "{}: no certificate in it", path.display())
             }
             Self::Certificate(path) => {
-                write!(formatter, "ca_file: {}: a certificate cannot be read", path.display())
+                write!(formatter, "{}: a certificate cannot be read", path.display())
             }
             Self::Library => formatter.write_str("no TLS with these defaults"),
         }
@@ -45,13 +50,14 @@ impl std::error::Error for RootsError {}
 pub(super) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
-        let unreadable = |error: rustls::pki_types::pem::Error| {
+        let unreadable = |error: &dyn std::error::Error| {
             RootsError::File(path.to_owned(), crate::failure::sanitised(&error.to_string()))
         };
+        let pem = file::read(path, MAX_BYTES).map_err(|error| unreadable(&error))?;
         let mut found = false;
-        for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             roots
-                .add(certificate.map_err(unreadable)?)
+                .add(certificate.map_err(|error| unreadable(&error))?)
                 .map_err(|_malformed| RootsError::Certificate(path.to_owned()))?;
             found = true;
         }
