@@ -461,6 +461,18 @@ fn w07_values_that_could_never_match_are_refused() {
 }
 
 #[test]
+fn a_path_whose_case_servers_disagree_on_is_refused_where_case_does_not_count() {
+    let insensitive = || changed(inbound(), "/path_case", Some(json!("insensitive")));
+    check(&insensitive(), &[]);
+    for path in ["/\u{c4}b", "/a/{*}/\u{130}"] {
+        let pointer = "/rules/1/match/path";
+        let document = changed(insensitive(), pointer, Some(json!(path)));
+        check(&document, &[("rules[1].match.path", "must be ASCII")]);
+        check(&changed(inbound(), pointer, Some(json!(path))), &[]);
+    }
+}
+
+#[test]
 fn values_at_the_edge_are_taken() {
     for (pointer, value) in [
         ("/rules/0/name", json!("x".repeat(64))),

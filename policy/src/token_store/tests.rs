@@ -125,8 +125,10 @@ fn the_same_token_again_is_asked_for_no_more_than_every_five_seconds() {
     check(&store, half, "Bearer a");
     assert_eq!(store.next_call(half.plus(4)), None);
     assert_eq!(store.next_call(half.plus(5)), Some(request("graph")));
+    assert_eq!(store.age(half), Some(LIFE / 2));
     // The same one is no rotation: what was before it is still not ours.
     store.on_result(&request("graph"), TokenCallResult::Issued(issued("b", half)), half);
+    assert_eq!(store.age(half), Some(0));
     assert!(store.is_ours(b"Bearer a"));
     store.next_call(half.plus(LIFE / 2));
     let again = TokenCallResult::Issued(issued("b", half));

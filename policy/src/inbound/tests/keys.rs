@@ -156,6 +156,7 @@ fn k06_without_keys_nobody_passes() {
     assert_eq!(reason(&health), Some(Reason::AllowedAnyone));
     // What needs no key to be refused is refused without waiting.
     check_token(&mut inbound, "bad", Reason::TokenMalformed);
+    assert_eq!(inbound.keys_missing(NOW), 1);
     // An answer without any set is no keys.
     assert_eq!(inbound.next_call(NOW.plus(1)), Some(KeyCall::Poll));
     inbound.on_keys(&KeySets::default(), NOW.plus(1));
@@ -178,8 +179,9 @@ fn k07_k13_the_last_good_keys_serve_for_24_hours() {
         let found = reason(&ask_at(&mut inbound, &valid_at(now), now));
         assert_eq!(found, Some(Reason::Allowed), "{now:?}");
     }
-    assert_eq!(inbound.key_age(last), Some(86_400));
+    assert_eq!((inbound.key_age(last), inbound.keys_missing(last)), (Some(86_400), 0));
     let late = last.plus(1);
+    assert_eq!(inbound.keys_missing(late), 1);
     let found = reason(&ask_at(&mut inbound, &valid_at(late), late));
     assert_eq!(found, Some(Reason::KeysUnavailable));
 }
