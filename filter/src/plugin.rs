@@ -10,7 +10,7 @@ use policy::{
     inbound::Inbound,
     key_schedule::KeyCall,
     outbound::{Attempt, Outbound},
-    request::RequestHead,
+    request::{Protocol, RequestHead},
     time::UnixTime,
     token_store::TokenCallResult,
 };
@@ -105,7 +105,7 @@ impl Plugin {
         let Direction::Outbound { policy } = &mut self.direction else { return };
         let waited = || self.injected.remove(&stream);
         let Some(destination) = injected.or_else(waited) else { return };
-        let tls = host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
+        let tls = || host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
         if policy.on_response(&destination, tls) {
             self.metrics.event(Event::Plaintext, 1);
             let message = format!(
@@ -155,6 +155,7 @@ impl Plugin {
                 self.metrics.gauge("keys.missing", Some(policy.keys_missing(now)));
             }
             Direction::Outbound { policy } => {
+                policy.on_tick();
                 self.metrics.gauge("token.age_seconds", policy.token_age(now));
             }
         }
@@ -287,8 +288,7 @@ impl Plugin {
             }
             Direction::Outbound { policy } => {
                 let destination = destination();
-                let headers = ["authorization", "content-type"].map(host::request_header);
-                let [Ok(authorization), Ok(content_type)] = headers else {
+                let Ok(authorization) = host::request_header("authorization") else {
                     self.metrics.event(Event::HostFailed, 1);
                     return (apply::refuse(), None);
                 };
@@ -297,9 +297,12 @@ impl Plugin {
                     inbound_listener: host::property("xds\0listener_direction")
                         .is_some_and(|direction| direction == INBOUND_LISTENER),
                     authorization,
-                    content_type,
                 };
-                let effect = policy.on_request(&attempt, may_wait, now());
+                let protocol = || match host::request_header("content-type") {
+                    Ok(Some(content_type)) => Protocol::of(&content_type),
+                    Ok(None) | Err(_) => Protocol::Http,
+                };
+                let effect = policy.on_request(&attempt, may_wait, now(), protocol);
                 (effect, OUTBOUND_RECORD, destination)
             }
         };

@@ -69,7 +69,7 @@ impl Cloud {
     ///
     /// With [`TENANT_TEMPLATE`] it is the issuer that keys for many tenants carry.
     pub fn v2_issuer(self, tenant: &str) -> String {
-        format!("https://{}/{tenant}/v2.0", self.login_host())
+        ["https://", self.login_host(), "/", tenant, "/v2.0"].concat()
     }
 
     /// The issuer of v1.0 tokens: with a trailing slash. US government tokens are issued by the
@@ -79,7 +79,7 @@ impl Cloud {
             Self::Public | Self::UsGovernment => "sts.windows.net",
             Self::China => "sts.chinacloudapi.cn",
         };
-        format!("https://{host}/{tenant}/")
+        ["https://", host, "/", tenant, "/"].concat()
     }
 
     /// The issuer by which filter and broker name an authority: a tenant's, or the template for

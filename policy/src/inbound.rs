@@ -196,20 +196,26 @@ impl Inbound {
             return Ok(cached);
         }
         self.cache_misses = self.cache_misses.wrapping_add(1);
-        let token = bearer_token(credentials)?;
-        let verified = Rc::new(self.verify(token, now, verify)?);
-        self.cache.insert(token, verified.clone());
+        let unverified = match UnverifiedToken::parse(credentials) {
+            // Whatever is no single token is told from a token that is none.
+            Err(Reason::TokenMalformed) => {
+                bearer_token(credentials)?;
+                return Err(Reason::TokenMalformed.into());
+            }
+            parsed => parsed?,
+        };
+        let verified = Rc::new(self.verify(&unverified, now, verify)?);
+        self.cache.insert(credentials, verified.clone());
         Ok(verified)
     }
 
     fn verify(
         &mut self,
-        token: &[u8],
+        unverified: &UnverifiedToken<'_>,
         now: UnixTime,
         verify: &Verify<'_>,
     ) -> Result<Verified, Stop> {
         let config = &self.config;
-        let unverified = UnverifiedToken::parse(token)?;
         let payload = json::object(&unverified.payload).ok_or(Reason::TokenMalformed)?;
         let claims = Claims::read(&payload)?;
         claims.check_issuer(config.cloud, &config.tenants)?;

@@ -164,12 +164,15 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// Whether two names differ in nothing but case. Sorting bounds the time for hostile objects.
+/// Whether two names differ in nothing but case. Sorting bounds the time for hostile objects;
+/// comparing lengths first makes it short for all others.
 fn ambiguous(members: &[(Cow<'_, str>, Node<'_>)]) -> bool {
-    let folded = |name: &str| name.bytes().map(|byte| byte.to_ascii_lowercase()).collect();
-    let mut names: Vec<Vec<u8>> = members.iter().map(|(name, _)| folded(name)).collect();
-    names.sort_unstable();
-    names.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
+    let mut names: Vec<&[u8]> = members.iter().map(|(name, _)| name.as_bytes()).collect();
+    let folded = |name: &[u8]| name.to_ascii_lowercase();
+    names.sort_unstable_by(|one, other| {
+        one.len().cmp(&other.len()).then_with(|| folded(one).cmp(&folded(other)))
+    });
+    names.windows(2).any(|pair| matches!(pair, [a, b] if a.eq_ignore_ascii_case(b)))
 }
 
 /// A member's name, borrowed where it holds no escapes.

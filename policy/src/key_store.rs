@@ -83,8 +83,8 @@ impl KeyStore {
     /// Only the tenant's own authority is asked, or that of `organizations` where the broker keeps
     /// no keys for the tenant: another tenant's keys are no keys for this one.
     pub fn find(&self, cloud: Cloud, tenant: &str, key_id: &str, now: UnixTime) -> Lookup {
-        let authorities = [tenant, ORGANIZATIONS].map(|tenant| cloud.authority_issuer(tenant));
-        let found = authorities.iter().find_map(|issuer| self.sets.get_key_value(issuer.as_str()));
+        let held = |tenant| self.sets.get_key_value(cloud.authority_issuer(tenant).as_str());
+        let found = held(tenant).or_else(|| held(ORGANIZATIONS));
         match found {
             Some((authority, set)) if set.usable(now) => match set.keys.get(key_id) {
                 Some(key) if key.signs_for(cloud, tenant) => Lookup::Trusted(Grounds {

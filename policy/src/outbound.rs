@@ -24,6 +24,8 @@ pub struct Outbound {
     tokens: TokenStore,
     /// Destinations that were seen without TLS.
     stopped: HashSet<String>,
+    /// Destinations whose connections were looked at since the last tick.
+    looked_at: Vec<String>,
 }
 
 /// What is known of an attempt.
@@ -35,15 +37,13 @@ pub struct Attempt<'a> {
     pub inbound_listener: bool,
     /// The Authorization header, its lines joined by the host.
     pub authorization: Option<Vec<u8>>,
-    /// The Content-Type header, which says how a refusal must look.
-    pub content_type: Option<Vec<u8>>,
 }
 
 impl Outbound {
     /// Starts with nothing but the configuration.
     pub fn new(config: OutboundConfig) -> Self {
         let tokens = TokenStore::new(config.rules.iter().map(|rule| rule.token.clone()));
-        Self { config, tokens, stopped: HashSet::new() }
+        Self { config, tokens, stopped: HashSet::new(), looked_at: Vec::new() }
     }
 
     /// The configuration.
@@ -54,12 +54,23 @@ impl Outbound {
     /// Judges an attempt. After [`Effect::Wait`] and the broker's answer it is judged again.
     ///
     /// `may_wait` is false where too many wait already.
-    pub fn on_request(&self, attempt: &Attempt<'_>, may_wait: bool, now: UnixTime) -> Effect {
+    /// `protocol` says how a refusal must look; it is only asked for one.
+    pub fn on_request(
+        &self,
+        attempt: &Attempt<'_>,
+        may_wait: bool,
+        now: UnixTime,
+        protocol: impl FnOnce() -> Protocol,
+    ) -> Effect {
         // A retried attempt still carries what we set on the one before: it is not the
         // application's, and goes nowhere without being judged anew.
         let present = attempt.authorization.as_deref();
         let ours = present.is_some_and(|authorization| self.tokens.is_ours(authorization));
         let foreign = present.is_some() && !ours;
+        let refuse = |reason, rule: &OutboundRule, retry_after| {
+            let reply = Reply::new(reason, protocol(), None, retry_after);
+            Effect::Reply(reply, decision(reason, Some(rule)))
+        };
         let without_token = |reason, rule| {
             let remove = if ours { vec![b"authorization".to_vec()] } else { Vec::new() };
             Effect::Continue(Edits { remove, set: Vec::new() }, decision(reason, rule))
@@ -79,7 +90,7 @@ impl Outbound {
                 return without_token(Reason::AuthorizationKept, Some(rule));
             }
             ExistingAuthorization::Refuse if foreign => {
-                return refuse(Reason::AuthorizationRefused, rule, attempt, None);
+                return refuse(Reason::AuthorizationRefused, rule, None);
             }
             _ => {}
         }
@@ -90,20 +101,29 @@ impl Outbound {
                 Effect::Continue(edits, decision(Reason::Injected, Some(rule)))
             }
             TokenAnswer::Wait if may_wait => Effect::Wait,
-            TokenAnswer::Wait => refuse(Reason::TooManyWaiting, rule, attempt, None),
-            TokenAnswer::Refused { reason, retry_after } => {
-                refuse(reason, rule, attempt, Some(retry_after))
-            }
+            TokenAnswer::Wait => refuse(Reason::TooManyWaiting, rule, None),
+            TokenAnswer::Refused { reason, retry_after } => refuse(reason, rule, Some(retry_after)),
         }
     }
 
-    /// A response came on an attempt that a token was injected into; `tls` is whether the
+    /// A response came on an attempt that a token was injected into; `tls` tells whether the
     /// connection had it. Says whether injection was stopped by this.
-    pub fn on_response(&mut self, destination: &str, tls: bool) -> bool {
-        match self.rule(destination) {
-            Some(rule) if !tls && !rule.plaintext => self.stopped.insert(destination.to_owned()),
-            _ => false,
+    ///
+    /// It is asked for the first response after each tick: asking costs more than all the rest of
+    /// an injection, and whoever listens on a connection in the clear has the token from its first
+    /// request on.
+    pub fn on_response(&mut self, destination: &str, tls: impl FnOnce() -> bool) -> bool {
+        let Some(rule) = self.rule(destination) else { return false };
+        if rule.plaintext || self.looked_at.iter().any(|looked_at| looked_at == destination) {
+            return false;
         }
+        self.looked_at.push(destination.to_owned());
+        !tls() && self.stopped.insert(destination.to_owned())
+    }
+
+    /// A tick: connections may have changed since they were looked at.
+    pub fn on_tick(&mut self) {
+        self.looked_at.clear();
     }
 
     /// The call for a token to make now, if any; to be asked until there is none.
@@ -128,17 +148,6 @@ impl Outbound {
 
 fn decision(reason: Reason, rule: Option<&OutboundRule>) -> Decision {
     Decision { rule: rule.map(|rule| rule.name.clone()), ..Decision::new(reason) }
-}
-
-fn refuse(
-    reason: Reason,
-    rule: &OutboundRule,
-    attempt: &Attempt<'_>,
-    retry_after: Option<u64>,
-) -> Effect {
-    let protocol = attempt.content_type.as_deref().map(Protocol::of).unwrap_or_default();
-    let reply = Reply::new(reason, protocol, None, retry_after);
-    Effect::Reply(reply, decision(reason, Some(rule)))
 }
 
 #[cfg(test)]

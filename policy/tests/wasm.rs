@@ -15,7 +15,7 @@ use policy::{
     effect::Effect,
     inbound::Inbound,
     outbound::{Attempt, Outbound},
-    request::RequestHead,
+    request::{Protocol, RequestHead},
     time::UnixTime,
     token_store::TokenCallResult,
 };
@@ -198,7 +198,7 @@ fn outbound_calls_get_a_token_or_wait() {
         other => panic!("{other:?}"),
     };
     let attempt = Attempt { destination: Some("graph"), ..Attempt::default() };
-    assert!(matches!(outbound.on_request(&attempt, true, NOW), Effect::Wait));
+    assert!(matches!(outbound.on_request(&attempt, true, NOW, Protocol::default), Effect::Wait));
     let request = outbound.next_call(NOW).unwrap();
     let issued = json!({
         "access_token": "t", "token_type": "Bearer", "scope": "s", "identity": "default",
@@ -206,7 +206,7 @@ fn outbound_calls_get_a_token_or_wait() {
     });
     let issued = serde_json::from_value(issued).unwrap();
     outbound.on_result(&request, TokenCallResult::Issued(issued), NOW);
-    let effect = outbound.on_request(&attempt, true, NOW);
+    let effect = outbound.on_request(&attempt, true, NOW, Protocol::default);
     assert_eq!(effect.decision().map(|decision| decision.reason), Some(Reason::Injected));
     assert!(outbound.next_call(UnixTime((1 << 32) - 1)).is_none());
     assert!(outbound.next_call(UnixTime(1 << 32)).is_some());

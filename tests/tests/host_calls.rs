@@ -41,7 +41,12 @@ async fn check(stack: &Stack, listener: &str, request: &Request, expected: &[&st
     };
     let log = tokio::time::timeout(DEADLINE, log).await.expect("the end of the stream");
     stack.envoy.log_level("wasm", "info").await;
-    assert_eq!(host_calls(&log), expected, "{listener} {request:?}");
+    let mut calls = host_calls(&log);
+    // The first response after a tick is asked for its TLS, as a connection may be a new one.
+    if listener == "outbound" && calls.ends_with(&[RECORD, PROPERTY]) {
+        calls.pop();
+    }
+    assert_eq!(calls, expected, "{listener} {request:?}");
 }
 
 /// The names of the calls within [`CALLBACKS`]; ticks come in between, and are nobody's request.
@@ -75,23 +80,23 @@ async fn the_host_calls_of_each_path_are_these_and_no_more() {
     stack.passed(&cached).await;
     stack.graph_passed(&Request::get("/v1.0/me")).await;
     // Three identity headers and the marker.
-    let passed = [RECORD, REMOVE, SET, SET, SET, SET];
+    let passed = [REMOVE, SET, SET, SET, SET, RECORD];
 
     let hit = [&[ALL_HEADERS, TIME][..], &passed].concat();
     check(&stack, "inbound", &cached, &hit).await;
     let miss = [&[ALL_HEADERS, TIME, FOREIGN][..], &passed].concat();
     check(&stack, "inbound", &read().bearer(&token()), &miss).await;
-    let anyone = [ALL_HEADERS, TIME, RECORD, SET];
+    let anyone = [ALL_HEADERS, TIME, SET, RECORD];
     check(&stack, "inbound", &Request::get("/healthz"), &anyone).await;
     let refused = [ALL_HEADERS, TIME, RECORD, REPLY];
     check(&stack, "inbound", &read(), &refused).await;
     let spoofed = cached.clone().header("x-entra-object-id", "x").header("x_entra_permit", "1");
-    let removed = [&[ALL_HEADERS, TIME, RECORD, REMOVE, REMOVE][..], &passed[1..]].concat();
+    let removed = [&[ALL_HEADERS, TIME, REMOVE, REMOVE][..], &passed].concat();
     check(&stack, "inbound", &spoofed, &removed).await;
 
-    let attempt = [PROPERTY, PROPERTY, ONE_HEADER, ONE_HEADER, TIME, RECORD];
-    let injected = [&attempt[..], &[SET, PROPERTY]].concat();
+    let attempt = [PROPERTY, ONE_HEADER, PROPERTY, TIME];
+    let injected = [&attempt[..], &[SET, RECORD]].concat();
     check(&stack, "outbound", &Request::get("/v1.0/me"), &injected).await;
-    let refused = [&attempt[..], &[REPLY]].concat();
+    let refused = [&attempt[..], &[ONE_HEADER, RECORD, REPLY]].concat();
     check(&stack, "outbound", &Request::get("/v1.0/me").bearer("own"), &refused).await;
 }

@@ -81,20 +81,38 @@ fn d01_tokens_are_compared_in_full() {
     let mut cache = DecisionCache::default();
     let end = "s".repeat(16);
     cache.insert(format!("a.{end}").as_bytes(), Rc::new(verified()));
-    // The hash is of the end alone, so these fall together; the tokens do not.
+    // Entries are found by the end alone, so these fall together; the tokens do not.
     for other in [format!("b.{end}"), end.clone(), format!("aa.{end}"), format!("a.{end}s")] {
         assert!(cache.get(other.as_bytes(), T).is_none(), "{other}");
     }
     assert!(cache.get(b"", T).is_none());
-    cache.insert(format!("b.{end}").as_bytes(), Rc::new(verified()));
     assert!(cache.get(format!("a.{end}").as_bytes(), T).is_some());
+    // No two signatures share an end; if they did, the later token would take the place.
+    cache.insert(format!("b.{end}").as_bytes(), Rc::new(verified()));
+    assert!(cache.get(format!("a.{end}").as_bytes(), T).is_none());
     assert!(cache.get(format!("b.{end}").as_bytes(), T).is_some());
+    assert_eq!((cache.entries.len(), cache.bytes), (1, verified().bytes(&[0; 18])));
+}
+
+#[test]
+fn d01_every_byte_of_a_token_is_compared() {
+    for length in [16, 17, 23, 24, 25, 100] {
+        let token: Vec<u8> = (0..length).collect();
+        assert!(same(&token, &token));
+        assert!(!same(&token, &token[1..]));
+        assert!(!same(&token, &token[..token.len() - 1]));
+        for index in 0..token.len() {
+            let mut other = token.clone();
+            other[index] ^= 1;
+            assert!(!same(&token, &other), "{length} {index}");
+        }
+    }
 }
 
 #[test]
 fn the_hash_spreads_tokens_over_buckets_and_tags() {
     let hashes: Vec<u64> =
-        (0..1_000).map(|index| SignatureHash.hash_one(token(index, 100).as_slice())).collect();
+        (0..1_000).map(|index| EndHash.hash_one(end(&token(index, 100)))).collect();
     let distinct = |of: fn(u64) -> u64| {
         hashes.iter().map(|hash| of(*hash)).collect::<std::collections::HashSet<_>>().len()
     };
@@ -105,11 +123,11 @@ fn the_hash_spreads_tokens_over_buckets_and_tags() {
 }
 
 #[test]
-fn the_hash_is_of_the_last_sixteen_bytes_in_their_order() {
-    let hash = |token: &[u8]| SignatureHash.hash_one(token);
-    assert_eq!(hash(b"x0123456789abcdef"), hash(b"y0123456789abcdef"));
+fn an_entry_is_found_by_the_last_sixteen_bytes_in_their_order() {
+    assert_eq!(end(b"x0123456789abcdef"), end(b"y0123456789abcdef"));
     for other in [&b"x1123456789abcdef"[..], b"x0123456789abcdeg", b"x1023456789abcdef", b""] {
-        assert_ne!(hash(b"x0123456789abcdef"), hash(other));
+        assert_ne!(end(b"x0123456789abcdef"), end(other));
+        assert_ne!(EndHash.hash_one(end(b"x0123456789abcdef")), EndHash.hash_one(end(other)));
     }
 }
 
@@ -179,14 +197,16 @@ fn everything_that_an_entry_holds_counts() {
 #[test]
 fn k10_tokens_of_keys_that_are_no_longer_trusted_go() {
     let mut cache = DecisionCache::default();
-    for (token, kid) in [(b"1", "k"), (b"2", "l"), (b"3", "k")] {
+    for (token, kid) in
+        [(b"token-with-end-1", "k"), (b"token-with-end-2", "l"), (b"token-with-end-3", "k")]
+    {
         let verified = Verified { grounds: grounds(kid), ..verified() };
         cache.insert(token, Rc::new(verified));
     }
     let one = cache.bytes / 3;
     cache.retain_keys(|grounds| grounds.key.kid == "l");
     assert_eq!((cache.entries.len(), cache.bytes), (1, one));
-    assert!(cache.get(b"2", T).is_some());
+    assert!(cache.get(b"token-with-end-2", T).is_some());
     cache.retain_keys(|_| false);
     assert_eq!((cache.entries.len(), cache.bytes), (0, 0));
 }

@@ -71,7 +71,7 @@ fn bringing<'a>(destination: &'a str, authorization: &[u8]) -> Attempt<'a> {
 
 /// What happens to an attempt, as `reason: what is set`.
 fn outcome(outbound: &Outbound, attempt: &Attempt<'_>) -> String {
-    let effect = outbound.on_request(attempt, true, NOW);
+    let effect = outbound.on_request(attempt, true, NOW, Protocol::default);
     match &effect {
         Effect::Wait => "wait".to_owned(),
         Effect::Reply(reply, decision) => {
@@ -166,7 +166,9 @@ fn o04_o11_our_token_for_one_destination_never_goes_to_another() {
             "injected authorization=Bearer vault",
         );
         let removed = |attempt: &Attempt<'_>, reason| {
-            let Effect::Continue(edits, decision) = outbound.on_request(attempt, true, NOW) else {
+            let Effect::Continue(edits, decision) =
+                outbound.on_request(attempt, true, NOW, Protocol::default)
+            else {
                 panic!("{attempt:?} is let pass");
             };
             assert_eq!(decision.reason, reason);
@@ -178,9 +180,9 @@ fn o04_o11_our_token_for_one_destination_never_goes_to_another() {
         removed(&nowhere, Reason::NoDestination);
         let inbound = Attempt { inbound_listener: true, ..bringing("graph", b"Bearer graph") };
         removed(&inbound, Reason::Misplaced);
-        outbound.on_response("graph", false);
+        outbound.on_response("graph", || false);
         let Effect::Continue(edits, decision) =
-            outbound.on_request(&bringing("graph", b"Bearer graph"), true, NOW)
+            outbound.on_request(&bringing("graph", b"Bearer graph"), true, NOW, Protocol::default)
         else {
             panic!("a stopped destination passes");
         };
@@ -200,15 +202,20 @@ fn o03_a_connection_without_tls_stops_that_destination_for_good() {
     };
     let mut outbound = ready(rules());
     for destination in ["graph", "vault", "local", "other"] {
-        assert!(!outbound.on_response(destination, true), "{destination}");
+        assert!(!outbound.on_response(destination, || true), "{destination}");
     }
-    assert!(!outbound.on_response("other", false));
-    assert!(!outbound.on_response("local", false));
+    assert!(!outbound.on_response("other", || false));
+    assert!(!outbound.on_response("local", || false));
+    // Each connection's TLS is looked at once a tick.
+    assert!(!outbound.on_response("graph", || panic!("was looked at")));
+    outbound.on_tick();
     check(&outbound, &attempt("local"), "injected authorization=Bearer local");
-    assert!(outbound.on_response("graph", false));
+    assert!(outbound.on_response("graph", || false));
     // It is stopped once, and a later connection with TLS is no way back.
-    assert!(!outbound.on_response("graph", false));
-    assert!(!outbound.on_response("graph", true));
+    outbound.on_tick();
+    assert!(!outbound.on_response("graph", || false));
+    outbound.on_tick();
+    assert!(!outbound.on_response("graph", || true));
     check(&outbound, &attempt("graph"), "injection_stopped");
     check(&outbound, &bringing("graph", b"Bearer own"), "injection_stopped");
     check(&outbound, &attempt("vault"), "injected authorization=Bearer vault");
@@ -219,7 +226,7 @@ fn o03_a_connection_without_tls_stops_that_destination_for_good() {
 fn o06_without_a_token_a_request_waits_or_is_refused_and_never_goes_out_bare() {
     let mut outbound = outbound(json!([rule("graph", json!({}))]));
     check(&outbound, &attempt("graph"), "wait");
-    let effect = outbound.on_request(&attempt("graph"), false, NOW);
+    let effect = outbound.on_request(&attempt("graph"), false, NOW, Protocol::default);
     assert_eq!(effect.decision().map(|d| d.reason), Some(Reason::TooManyWaiting));
     assert!(matches!(effect, Effect::Reply(..)));
     let request = outbound.next_call(NOW).unwrap();
@@ -259,12 +266,11 @@ fn every_refusal_has_its_status_and_no_challenge() {
         for (content_type, grpc_expected) in
             [("text/plain", None), ("application/grpc", Some(grpc))]
         {
-            let attempt = Attempt {
-                authorization: own.then(|| b"Bearer own".to_vec()),
-                content_type: Some(content_type.as_bytes().to_vec()),
-                ..attempt("graph")
-            };
-            let Effect::Reply(reply, decision) = outbound.on_request(&attempt, true, NOW) else {
+            let attempt =
+                Attempt { authorization: own.then(|| b"Bearer own".to_vec()), ..attempt("graph") };
+            let protocol = || Protocol::of(content_type.as_bytes());
+            let effect = outbound.on_request(&attempt, true, NOW, protocol);
+            let Effect::Reply(reply, decision) = effect else {
                 panic!("{expected:?} is not refused");
             };
             assert_eq!(decision.reason, expected);
@@ -282,12 +288,12 @@ fn every_refusal_has_its_status_and_no_challenge() {
 #[test]
 fn the_record_names_the_rule_and_nothing_of_the_token() {
     let outbound = ready(json!([rule("graph", json!({}))]));
-    let effect = outbound.on_request(&attempt("graph"), true, NOW);
+    let effect = outbound.on_request(&attempt("graph"), true, NOW, Protocol::default);
     assert_eq!(effect.decision().unwrap().record(), "reason=injected rule=graph");
     assert!(!format!("{effect:?}").contains("Bearer graph"));
-    let nowhere = outbound.on_request(&attempt("x"), true, NOW);
+    let nowhere = outbound.on_request(&attempt("x"), true, NOW, Protocol::default);
     assert_eq!(nowhere.decision().unwrap().record(), "reason=no_destination");
     let misplaced = Attempt { inbound_listener: true, ..attempt("graph") };
-    let effect = outbound.on_request(&misplaced, true, NOW);
+    let effect = outbound.on_request(&misplaced, true, NOW, Protocol::default);
     assert_eq!(effect.decision().unwrap().record(), "reason=misplaced rule=graph");
 }
