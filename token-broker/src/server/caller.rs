@@ -21,8 +21,8 @@ use crate::failure::failure;
 /// What the filter calls the broker.
 const NAME: &str = "token-broker";
 /// Written by browsers (Fetch §3.2, Fetch Metadata) and by proxies (RFC 7239, RFC 9110 §7.6.3).
-/// Not `x-forwarded-*`: a mesh may add those to Envoy's own calls.
-const OF_OTHERS: [&str; 3] = ["origin", "forwarded", "via"];
+/// Envoy sends a filter's calls without them and adds `x-envoy-*` alone (seen with 1.40).
+const OF_OTHERS: [&str; 5] = ["origin", "forwarded", "x-forwarded-for", "x-forwarded-host", "via"];
 /// How the names of the Fetch Metadata fields begin.
 const OF_BROWSERS: &str = "sec-fetch-";
 
@@ -101,8 +101,6 @@ mod tests {
             ("host", "token-broker"),
             ("x-envoy-internal", "true"),
             ("x-envoy-expected-rq-timeout-ms", "10000"),
-            ("x-forwarded-proto", "http"),
-            ("x-forwarded-for", "10.0.0.1"),
             ("content-type", "application/json"),
         ];
         check("/v1/token", &of_envoy, true);
@@ -110,6 +108,8 @@ mod tests {
             ("origin", "http://localhost"),
             ("origin", "null"),
             ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "localhost"),
             ("via", "1.1 proxy"),
             ("sec-fetch-mode", "no-cors"),
             ("sec-fetch-site", "same-origin"),
