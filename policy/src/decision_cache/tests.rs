@@ -134,6 +134,7 @@ fn an_entry_is_found_by_the_last_sixteen_bytes_in_their_order() {
 #[test]
 fn d05_a_flood_of_tokens_is_bounded_by_bytes() {
     let one = verified().bytes(&token(0, 1_000));
+    assert!(one > 1_000);
     let fit = MAX_BYTES / one;
     let mut cache = filled(fit, 1_000, &verified());
     assert_eq!((cache.entries.len(), cache.bytes), (fit, fit * one));
@@ -158,6 +159,7 @@ fn d05_the_last_byte_may_be_used() {
 #[test]
 fn d05_what_is_used_stays() {
     let one = verified().bytes(&token(0, 1_000));
+    assert!(one > 1_000);
     let fit = MAX_BYTES / one;
     let mut cache = filled(fit, 1_000, &verified());
     assert!(cache.get(&token(0, 1_000), T).is_some());
