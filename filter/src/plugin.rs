@@ -155,7 +155,6 @@ impl Plugin {
                 self.metrics.gauge("keys.missing", Some(policy.keys_missing(now)));
             }
             Direction::Outbound { policy } => {
-                policy.on_tick();
                 self.metrics.gauge("token.age_seconds", policy.token_age(now));
             }
         }
@@ -294,8 +293,9 @@ impl Plugin {
                 };
                 let attempt = Attempt {
                     destination: destination.as_deref(),
-                    inbound_listener: host::property("xds\0listener_direction")
-                        .is_some_and(|direction| direction == INBOUND_LISTENER),
+                    inbound_listener: destination.is_some()
+                        && host::property("xds\0listener_direction")
+                            .is_some_and(|direction| direction == INBOUND_LISTENER),
                     authorization,
                 };
                 let protocol = || match host::request_header("content-type") {

@@ -24,8 +24,6 @@ pub struct Outbound {
     tokens: TokenStore,
     /// Destinations that were seen without TLS.
     stopped: HashSet<String>,
-    /// Destinations whose connections were looked at since the last tick.
-    looked_at: Vec<String>,
 }
 
 /// What is known of an attempt.
@@ -43,7 +41,7 @@ impl Outbound {
     /// Starts with nothing but the configuration.
     pub fn new(config: OutboundConfig) -> Self {
         let tokens = TokenStore::new(config.rules.iter().map(|rule| rule.token.clone()));
-        Self { config, tokens, stopped: HashSet::new(), looked_at: Vec::new() }
+        Self { config, tokens, stopped: HashSet::new() }
     }
 
     /// The configuration.
@@ -109,21 +107,12 @@ impl Outbound {
     /// A response came on an attempt that a token was injected into; `tls` tells whether the
     /// connection had it. Says whether injection was stopped by this.
     ///
-    /// It is asked for the first response after each tick: asking costs more than all the rest of
-    /// an injection, and whoever listens on a connection in the clear has the token from its first
-    /// request on.
+    /// Every response is asked: the endpoints of one cluster need not be alike.
     pub fn on_response(&mut self, destination: &str, tls: impl FnOnce() -> bool) -> bool {
-        let Some(rule) = self.rule(destination) else { return false };
-        if rule.plaintext || self.looked_at.iter().any(|looked_at| looked_at == destination) {
-            return false;
+        match self.rule(destination) {
+            Some(rule) if !rule.plaintext && !tls() => self.stopped.insert(destination.to_owned()),
+            _ => false,
         }
-        self.looked_at.push(destination.to_owned());
-        !tls() && self.stopped.insert(destination.to_owned())
-    }
-
-    /// A tick: connections may have changed since they were looked at.
-    pub fn on_tick(&mut self) {
-        self.looked_at.clear();
     }
 
     /// The call for a token to make now, if any; to be asked until there is none.
