@@ -21,6 +21,7 @@ const INBOUND: [&str; 8] = [
     "callout.keys.failed",
     "host.failed",
     "keys.age_seconds",
+    "keys.missing",
     "observing_rules",
     "callout.token.failed",
 ];
