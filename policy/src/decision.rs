@@ -26,11 +26,6 @@ macro_rules! reasons {
             pub fn class(self) -> Class {
                 match self { $(Self::$name => Class::$class,)+ }
             }
-
-            /// What the reason means, as the documents say it.
-            pub fn meaning(self) -> &'static str {
-                match self { $(Self::$name => concat!($($meaning),+),)+ }
-            }
         }
     };
 }
@@ -219,7 +214,6 @@ mod tests {
         assert_eq!(codes.len(), Reason::ALL.len());
         for reason in Reason::ALL {
             assert!(reason.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
-            assert!(reason.meaning().ends_with('.'), "{reason:?}");
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Outbound {
 }
 
 /// What is known of an attempt.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Attempt<'a> {
     /// What the cluster's metadata names; none where it names nothing.
     pub destination: Option<&'a str>,
@@ -35,6 +35,13 @@ pub struct Attempt<'a> {
     pub inbound_listener: bool,
     /// The Authorization header, its lines joined by the host.
     pub authorization: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Attempt<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Attempt");
+        shown.field("destination", &self.destination).finish_non_exhaustive()
+    }
 }
 
 impl Outbound {

@@ -6,7 +6,7 @@
 use crate::{decision::Reason, identity_headers::HeaderNames};
 
 /// What decides about a request.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RequestHead<'a> {
     /// `:method`
     pub method: &'a [u8],
@@ -23,6 +23,14 @@ pub struct RequestHead<'a> {
     authorization: Option<&'a [u8]>,
     origin: bool,
     preflight_method: bool,
+}
+
+impl std::fmt::Debug for RequestHead<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither Authorization nor the path, whose query may hold a secret.
+        let mut shown = formatter.debug_struct("RequestHead");
+        shown.field("protocol", &self.protocol).finish_non_exhaustive()
+    }
 }
 
 /// What the caller speaks.

@@ -292,3 +292,16 @@ fn the_record_names_the_rule_and_nothing_of_the_token() {
     let effect = outbound.on_request(&misplaced, true, NOW, Protocol::default);
     assert_eq!(effect.decision().unwrap().record(), "reason=misplaced rule=graph");
 }
+
+#[test]
+fn s05_no_authorization_is_shown_by_debug() {
+    let shown = format!("{:?}", bringing("graph", b"Bearer s3cret"));
+    assert_eq!(shown, "Attempt { destination: Some(\"graph\"), .. }");
+    let text = tokens::SigningKey::new(1, "k", "i").token(&json!({"aud": "s3cret"}));
+    let token = crate::jwt::UnverifiedToken::parse(text.as_bytes()).unwrap();
+    assert_eq!(format!("{token:?}"), "UnverifiedToken { key_id: \"k\", .. }");
+    let lines = [(&b"authorization"[..], &b"Bearer s3cret"[..]), (b":path", b"/?t=s3cret")];
+    let own = crate::identity_headers::HeaderNames::default();
+    let head = crate::request::RequestHead::read(lines.into_iter(), &own);
+    assert_eq!(format!("{head:?}"), "RequestHead { protocol: Http, .. }");
+}
