@@ -14,7 +14,7 @@ use tokens::SigningKey;
 use super::{no_trap, read, token};
 
 /// Names of metrics besides `decision.<reason>`, as docs/metrics.md has them.
-const INBOUND: [&str; 8] = [
+const INBOUND: [&str; 9] = [
     "observed",
     "cache.hit",
     "cache.miss",
