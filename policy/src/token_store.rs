@@ -152,9 +152,8 @@ impl Slot {
     fn due(&self, now: UnixTime) -> bool {
         let pause = self.next_fetch.since(now);
         let held = self.current.as_ref().is_some_and(|held| held.usable(now));
-        // A clock that has been set back says nothing about how old the token is.
-        // With nothing usable no pause is longer than the longest: such a one was set by a clock
-        // that has been set back since.
+        // A clock that has been set back since the fetch says nothing about how old the token is;
+        // and with nothing usable, a pause beyond the longest was set by such a clock.
         let set_back = self.current.as_ref().is_some_and(|held| now < held.fetched_at);
         pause == 0 || (!held && pause > MAX_RETRY_AFTER_SECONDS) || set_back
     }
