@@ -13,6 +13,7 @@ use lru::LruCache;
 use crate::{
     claims::{ClientCredential, Groups, Kind},
     decision::Identity,
+    effect::Header,
     key_store::Grounds,
     time::UnixTime,
 };
@@ -37,8 +38,8 @@ pub struct Verified {
     pub client: Option<String>,
     /// How the client authenticated.
     pub client_credential: Option<ClientCredential>,
-    /// The identity headers, ready to set.
-    pub headers: Vec<(Rc<str>, Rc<str>)>,
+    /// The identity headers and the permit marker, ready to add.
+    pub headers: Rc<[Header]>,
     /// The ids for the record.
     pub identity: Rc<Identity>,
     /// The key that signed it.

@@ -23,7 +23,7 @@ fn verified() -> Verified {
         groups: Groups::Listed(Vec::new()),
         client: None,
         client_credential: None,
-        headers: Vec::new(),
+        headers: Rc::new([]),
         identity: Rc::new(Identity::new("t", None, None)),
         grounds: grounds("k"),
         verified_at: T,
@@ -189,7 +189,7 @@ fn everything_that_an_entry_holds_counts() {
         Verified { scopes: [verified().scopes, text(100)].concat(), ..verified() },
         Verified { roles: text(100), ..verified() },
         Verified { groups: Groups::Listed(text(100)), ..verified() },
-        Verified { headers: vec![header], ..verified() },
+        Verified { headers: Rc::new([header]), ..verified() },
     ] {
         assert_eq!(fuller.bytes(b"t"), base + 100 + 48);
     }
