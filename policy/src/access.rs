@@ -1,5 +1,7 @@
 //! Whether a verified token satisfies a rule.
 
+use std::rc::Rc;
+
 use crate::{
     claims::{Groups, Kind},
     config::Alternative,
@@ -7,27 +9,42 @@ use crate::{
     decision_cache::Verified,
 };
 
+/// Why no alternative allows a token.
+pub(crate) struct Missing<'a> {
+    pub(crate) reason: Reason,
+    /// The claims challenge, with [`Reason::StepUpRequired`] only.
+    pub(crate) challenge: Option<&'a Rc<str>>,
+}
+
 /// Allows what one alternative allows.
 ///
-/// Otherwise the reason is that of the alternative which got furthest: for someone who debugs,
-/// "the role is missing" says more than "this way in is for users".
-pub(crate) fn check(alternatives: &[Alternative], token: &Verified) -> Result<(), Reason> {
+/// Otherwise the reason is that of the alternative which got furthest, the first of several: for
+/// someone who debugs, "the role is missing" says more than "this way in is for users". The
+/// authentication context comes last, so that nobody is sent to sign in again for what would be
+/// refused all the same.
+pub(crate) fn check<'a>(
+    alternatives: &'a [Alternative],
+    token: &Verified,
+) -> Result<(), Missing<'a>> {
     let mut nearest = None;
     for alternative in alternatives {
         match alternative.refusal(token) {
             None => return Ok(()),
-            Some(refusal) if nearest.is_none_or(|(step, _)| refusal.0 > step) => {
-                nearest = Some(refusal);
+            Some((step, missing))
+                if nearest.as_ref().is_none_or(|(furthest, _)| step > *furthest) =>
+            {
+                nearest = Some((step, missing));
             }
             Some(_) => {}
         }
     }
-    Err(nearest.map_or(Reason::NoRule, |(_, reason)| reason))
+    let none = Missing { reason: Reason::NoRule, challenge: None };
+    Err(nearest.map_or(none, |(_, missing)| missing))
 }
 
 impl Alternative {
     /// The first thing that is missing, and how far the token got.
-    fn refusal(&self, token: &Verified) -> Option<(usize, Reason)> {
+    fn refusal(&self, token: &Verified) -> Option<(usize, Missing<'_>)> {
         let any = |wanted: &[String], has: &[String]| {
             wanted.is_empty() || wanted.iter().any(|value| has.contains(value))
         };
@@ -56,6 +73,24 @@ impl Alternative {
             credential.then_some(()).ok_or(Reason::ClientCredentialWeak),
             groups,
         ];
-        checks.into_iter().enumerate().find_map(|(step, check)| check.err().map(|r| (step, r)))
+        let before_context = checks.len();
+        let refused = checks.into_iter().enumerate().find_map(|(step, check)| {
+            let reason = check.err()?;
+            Some((step, Missing { reason, challenge: None }))
+        });
+        refused.or_else(|| Some((before_context, self.missing_context(token)?)))
+    }
+
+    /// What is missing where everything but the authentication context is there.
+    fn missing_context(&self, token: &Verified) -> Option<Missing<'_>> {
+        let step_up = self.step_up.as_ref()?;
+        if token.contexts.contains(&step_up.context) {
+            None
+        } else if token.answers_challenges {
+            let challenge = Some(&step_up.challenge);
+            Some(Missing { reason: Reason::StepUpRequired, challenge })
+        } else {
+            Some(Missing { reason: Reason::AuthenticationContextMissing, challenge: None })
+        }
     }
 }

@@ -53,6 +53,8 @@ struct Refusal {
     identity: Option<Rc<Identity>>,
     /// The token, where all of it was good and only the rule refused.
     token: Option<Rc<Verified>>,
+    /// What the client is to ask Entra for, where that is all that is missing.
+    challenge: Option<Rc<str>>,
 }
 
 /// Why there is no permit.
@@ -63,7 +65,7 @@ enum Stop {
 
 impl From<Reason> for Stop {
     fn from(reason: Reason) -> Self {
-        Self::Refuse(Refusal { reason, identity: None, token: None })
+        Self::Refuse(Refusal { reason, identity: None, token: None, challenge: None })
     }
 }
 
@@ -107,7 +109,8 @@ impl Inbound {
             Err(Stop::Refuse(refusal)) => refusal,
             Err(Stop::Wait) if may_wait => return Effect::Wait,
             Err(Stop::Wait) => {
-                Refusal { reason: Reason::TooManyWaiting, identity: None, token: None }
+                let reason = Reason::TooManyWaiting;
+                Refusal { reason, identity: None, token: None, challenge: None }
             }
         };
         self.refuse(head, rule, refusal)
@@ -174,10 +177,11 @@ impl Inbound {
         let token = self.verified(head.credentials()?, now, verify)?;
         match access::check(alternatives, &token) {
             Ok(()) => Ok(Some(token)),
-            Err(reason) => Err(Stop::Refuse(Refusal {
-                reason,
+            Err(missing) => Err(Stop::Refuse(Refusal {
+                reason: missing.reason,
                 identity: Some(token.identity.clone()),
                 token: Some(token),
+                challenge: missing.challenge.cloned(),
             })),
         }
     }
@@ -247,17 +251,24 @@ impl Inbound {
             claims.token_id.as_deref(),
         ));
         let refuse = |reason| {
-            Stop::Refuse(Refusal { reason, identity: Some(identity.clone()), token: None })
+            let identity = Some(identity.clone());
+            Stop::Refuse(Refusal { reason, identity, token: None, challenge: None })
         };
         let kind = claims.check(&config.audiences, config.clock_skew, now).map_err(refuse)?;
+        let mut headers = config.identity_headers.of(&payload, claims.version);
+        if let Some(app_service) = &config.app_service_headers {
+            headers.extend(app_service.of(&payload));
+        }
         Ok(Verified {
             kind,
-            headers: config.identity_headers.of(&payload, claims.version),
+            headers,
             scopes: claims.scopes,
             roles: claims.roles,
             groups: claims.groups,
             client: claims.client,
             client_credential: claims.client_credential,
+            contexts: claims.contexts,
+            answers_challenges: claims.answers_challenges,
             expires: claims.expires.plus(config.clock_skew),
             identity,
             grounds,
@@ -292,7 +303,12 @@ impl Inbound {
             return Effect::Continue(self.edits(head, rule, refusal.token.as_deref()), decision);
         }
         let uri = Some(self.authorization_uri.as_str());
-        Effect::Reply(Reply::new(refusal.reason, head.protocol, uri, None), decision)
+        let reply = Reply::new(refusal.reason, head.protocol, uri, None);
+        let reply = match refusal.challenge {
+            Some(challenge) => reply.challenging(&challenge),
+            None => reply,
+        };
+        Effect::Reply(reply, decision)
     }
 
     fn mode(&self, rule: Option<&Rule>) -> Mode {

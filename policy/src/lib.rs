@@ -23,6 +23,7 @@
 )]
 
 mod access;
+pub mod app_service;
 pub mod claims;
 pub mod cloud;
 pub mod config;
@@ -43,5 +44,6 @@ pub mod path;
 pub mod reply;
 pub mod request;
 pub mod route;
+pub mod step_up;
 pub mod time;
 pub mod token_store;

@@ -50,6 +50,12 @@ impl Reply {
                 Some("invalid_token"),
                 r#"{"type":"about:blank","title":"Unauthorized","status":401}"#,
             ),
+            Class::InsufficientClaims => (
+                401,
+                16,
+                Some("insufficient_claims"),
+                r#"{"type":"about:blank","title":"Unauthorized","status":401}"#,
+            ),
             Class::Forbidden => (
                 403,
                 7,
@@ -85,6 +91,17 @@ impl Reply {
                 .with_header("content-type", "application/grpc-web+proto")
                 .with_header("grpc-status", &grpc_status.to_string()),
         }
+    }
+
+    /// With this challenge in place of the usual one.
+    #[must_use]
+    pub fn challenging(mut self, challenge: &str) -> Self {
+        for (name, value) in &mut self.headers {
+            if *name == "www-authenticate" {
+                challenge.clone_into(value);
+            }
+        }
+        self
     }
 
     fn with_header(mut self, name: &'static str, value: &str) -> Self {

@@ -1,5 +1,6 @@
 //! Requests with really signed tokens, put to the whole inbound decision.
 
+mod app_service;
 mod cache;
 mod carriage;
 mod claims;
@@ -8,6 +9,7 @@ mod observe;
 mod reasons;
 mod rules;
 mod signatures;
+mod step_up;
 
 use std::sync::LazyLock;
 
