@@ -45,14 +45,26 @@ pub(crate) fn check<'a>(
 impl Alternative {
     /// The first thing that is missing, and how far the token got.
     fn refusal(&self, token: &Verified) -> Option<(usize, Missing<'_>)> {
+        let requirements = self.requirements(token);
+        requirements.into_iter().enumerate().find_map(|(step, (_, missing))| {
+            let reason = missing?;
+            let step_up = self.step_up.as_ref().filter(|_| reason == Reason::StepUpRequired);
+            let challenge = step_up.map(|step_up| &step_up.challenge);
+            Some((step, Missing { reason, challenge }))
+        })
+    }
+
+    /// What is asked for, by the name that it has in the configuration, and what a token lacks of
+    /// it; in the order in which a refusal names them.
+    pub fn requirements(&self, token: &Verified) -> [(&'static str, Option<Reason>); 7] {
         let any = |wanted: &[String], has: &[String]| {
             wanted.is_empty() || wanted.iter().any(|value| has.contains(value))
         };
         let for_users = !self.scopes.is_empty();
         let kind = match (for_users, token.kind) {
-            (true, Kind::Application) => Err(Reason::UserRequired),
-            (false, Kind::User) => Err(Reason::ApplicationRequired),
-            (true, Kind::User) | (false, Kind::Application) => Ok(()),
+            (true, Kind::Application) => Some(Reason::UserRequired),
+            (false, Kind::User) => Some(Reason::ApplicationRequired),
+            (true, Kind::User) | (false, Kind::Application) => None,
         };
         let client = self.clients.is_empty()
             || token.client.as_ref().is_some_and(|client| self.clients.contains(client));
@@ -60,37 +72,31 @@ impl Alternative {
             token.client_credential.is_some_and(|credential| credential >= least)
         });
         let groups = match &token.groups {
-            _ if self.groups.is_empty() => Ok(()),
-            Groups::Overage => Err(Reason::GroupsOverage),
-            Groups::Listed(groups) if any(&self.groups, groups) => Ok(()),
-            Groups::Listed(_) => Err(Reason::GroupMissing),
+            _ if self.groups.is_empty() => None,
+            Groups::Overage => Some(Reason::GroupsOverage),
+            Groups::Listed(groups) => (!any(&self.groups, groups)).then_some(Reason::GroupMissing),
         };
-        let checks = [
-            kind,
-            any(&self.scopes, &token.scopes).then_some(()).ok_or(Reason::ScopeMissing),
-            any(&self.roles, &token.roles).then_some(()).ok_or(Reason::RoleMissing),
-            client.then_some(()).ok_or(Reason::ClientRefused),
-            credential.then_some(()).ok_or(Reason::ClientCredentialWeak),
-            groups,
-        ];
-        let before_context = checks.len();
-        let refused = checks.into_iter().enumerate().find_map(|(step, check)| {
-            let reason = check.err()?;
-            Some((step, Missing { reason, challenge: None }))
-        });
-        refused.or_else(|| Some((before_context, self.missing_context(token)?)))
+        let missing = |present: bool, reason| (!present).then_some(reason);
+        [
+            ("kind", kind),
+            ("scopes", missing(any(&self.scopes, &token.scopes), Reason::ScopeMissing)),
+            ("roles", missing(any(&self.roles, &token.roles), Reason::RoleMissing)),
+            ("clients", missing(client, Reason::ClientRefused)),
+            ("client_credential", missing(credential, Reason::ClientCredentialWeak)),
+            ("groups", groups),
+            ("authentication_context", self.missing_context(token)),
+        ]
     }
 
-    /// What is missing where everything but the authentication context is there.
-    fn missing_context(&self, token: &Verified) -> Option<Missing<'_>> {
+    /// What is to be said where everything but the authentication context is there.
+    fn missing_context(&self, token: &Verified) -> Option<Reason> {
         let step_up = self.step_up.as_ref()?;
         if token.contexts.contains(&step_up.context) {
             None
         } else if token.answers_challenges {
-            let challenge = Some(&step_up.challenge);
-            Some(Missing { reason: Reason::StepUpRequired, challenge })
+            Some(Reason::StepUpRequired)
         } else {
-            Some(Missing { reason: Reason::AuthenticationContextMissing, challenge: None })
+            Some(Reason::AuthenticationContextMissing)
         }
     }
 }

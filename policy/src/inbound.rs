@@ -144,6 +144,11 @@ impl Inbound {
         self.schedule.on_answer(KeyAnswer::Failed, now);
     }
 
+    /// What is true of a token that was verified for an earlier request, for who explains it.
+    pub fn known(&mut self, credentials: &[u8], now: UnixTime) -> Option<Rc<Verified>> {
+        self.cache.get(credentials, now)
+    }
+
     /// How many authorities have no usable keys.
     pub fn keys_missing(&self, now: UnixTime) -> u64 {
         self.keys.missing(now)

@@ -24,6 +24,7 @@
 
 mod access;
 pub mod app_service;
+pub mod checks;
 pub mod claims;
 pub mod cloud;
 pub mod config;

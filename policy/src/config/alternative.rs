@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// One way to be allowed; empty lists ask for nothing, and one of the first three is not empty.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Alternative {
     /// One of these scopes, in a user's token.
     pub scopes: Vec<String>,
