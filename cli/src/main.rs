@@ -5,6 +5,7 @@
 //! well, 1 something is wrong with what was looked at (each command says what), 2 it could not be
 //! looked at.
 
+mod cases;
 mod check;
 mod explain;
 mod find;
@@ -14,6 +15,10 @@ mod policy_file;
 mod request;
 mod schema;
 mod signature;
+mod test;
+mod test_claims;
+mod test_key;
+mod test_token;
 mod time;
 mod tree;
 
@@ -36,6 +41,8 @@ enum Command {
     Check(check::Arguments),
     Schema(schema::Arguments),
     Explain(explain::Arguments),
+    Test(test::Arguments),
+    TestToken(test_token::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +50,8 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::TestToken(arguments) => test_token::run(&arguments),
     };
     done.map_or_else(Failure::report, Output::write)
 }

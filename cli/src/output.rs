@@ -42,6 +42,11 @@ impl Failure {
         Self(message.into())
     }
 
+    /// The same, said of a part of what was looked at.
+    pub(crate) fn within(self, place: &str) -> Self {
+        Self(format!("{place}: {}", self.0))
+    }
+
     /// Prints it.
     pub(crate) fn report(self) -> ExitCode {
         let _gone = writeln!(std::io::stderr().lock(), "entra-sidecar: {}", self.0);
