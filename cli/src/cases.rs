@@ -105,8 +105,8 @@ pub(crate) fn read(path: &Path) -> Result<Cases, Failure> {
         return Err(at(1, "expected one document with `config` and `cases`"));
     };
     let value = document.json().map_err(|problem| at(problem.line, &problem.message))?;
-    let (raw, mut errors) = without_claims(value);
-    let cases = raw.and_then(|(raw, claims)| valid(path, raw, claims, document, &mut errors));
+    let (raw, claims, mut errors) = without_claims(value);
+    let cases = raw.and_then(|raw| valid(path, raw, claims, document, &mut errors));
     match cases {
         Some(cases) if errors.is_empty() => Ok(cases),
         _ => {
@@ -117,21 +117,24 @@ pub(crate) fn read(path: &Path) -> Result<Cases, Failure> {
     }
 }
 
+/// The claims of each case, where it has some.
+type Claims = Vec<Option<Value>>;
+
 /// Reads everything but the claims, whose nulls mean something.
-fn without_claims(mut value: Value) -> (Option<(RawCases, Vec<Option<Value>>)>, Vec<ConfigError>) {
+fn without_claims(mut value: Value) -> (Option<RawCases>, Claims, Vec<ConfigError>) {
     let mut claims = Vec::new();
     for case in value.get_mut("cases").and_then(Value::as_array_mut).into_iter().flatten() {
         let token = case.get_mut("token").and_then(Value::as_object_mut);
         claims.push(token.and_then(|token| token.remove("claims")));
     }
     let (raw, errors) = document::read::<RawCases>(value);
-    (raw.map(|raw| (raw, claims)), errors)
+    (raw, claims, errors)
 }
 
 fn valid(
     path: &Path,
     raw: RawCases,
-    claims: Vec<Option<Value>>,
+    claims: Claims,
     document: &Rc<Node>,
     errors: &mut Vec<ConfigError>,
 ) -> Option<Cases> {

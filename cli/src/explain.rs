@@ -108,11 +108,11 @@ struct Table {
 
 impl Table {
     fn made(&mut self, name: &str, verdict: &str, detail: &str) {
-        self.lines.push(format!("  {name:<14} {verdict:<11} {detail}").trim_end().to_owned());
+        self.lines.push(format!("  {name:<14} {verdict:<14} {detail}").trim_end().to_owned());
     }
 
     fn below(&mut self, name: &str, verdict: &str, detail: &str) {
-        self.lines.push(format!("    {name:<27} {verdict:<12} {detail}").trim_end().to_owned());
+        self.lines.push(format!("    {name:<26} {verdict:<22} {detail}").trim_end().to_owned());
     }
 
     fn print(mut self, output: &mut Output, why_not: &str) {

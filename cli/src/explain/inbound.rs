@@ -49,7 +49,7 @@ pub(super) fn explain(
             }
             Verdict::Passed if skipped => {
                 unchecked_reached = true;
-                ("not checked", "there is no --keys".to_owned())
+                ("not checked", "no --keys".to_owned())
             }
             Verdict::Passed | Verdict::Decided if check.name == "rule" => {
                 (verdict_word(verdict, made.reason), rule(&judged))
@@ -256,5 +256,5 @@ fn grants(claims: &Claims) -> String {
         let by = claims.client_credential.map_or("unknown", credential);
         grants.push(format!("client {} by {by}", plain(client)));
     }
-    grants.join("; ")
+    format!("the token has {}", grants.join(", "))
 }

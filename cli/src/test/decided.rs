@@ -1,6 +1,6 @@
 //! What was decided of a case, in the words of a table, and how it differs from what is expected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{
     decision::Decision,
@@ -25,7 +25,7 @@ pub(super) struct Decided {
 /// One thing that is not as expected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Difference {
-    what: &'static str,
+    what: String,
     expected: String,
     decided: String,
 }
@@ -87,18 +87,12 @@ impl Decided {
         let none = || "none".to_owned();
         let token = |token: &(String, String)| format!("{} for {}", token.0, token.1);
         let passes = |passes: bool| passes.to_string();
-        let headers = |headers: &BTreeMap<String, String>| {
-            let lines: Vec<String> =
-                headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-            if lines.is_empty() { none() } else { lines.join(", ") }
-        };
         let status = self.status.map_or_else(none, |status| status.to_string());
-        [
+        let mut differences: Vec<_> = [
             ("passes", expected.passes.map(passes), passes(self.passes)),
             ("status", expected.status.map(|status| status.to_string()), status),
             ("reason", expected.reason.clone(), self.reason.clone()),
             ("rule", expected.rule.clone(), self.rule.clone().unwrap_or_else(none)),
-            ("headers", expected.headers.as_ref().map(headers), headers(&self.headers)),
             ("challenge", expected.challenge.clone(), self.challenge.clone().unwrap_or_else(none)),
             (
                 "injects",
@@ -109,9 +103,29 @@ impl Decided {
         .into_iter()
         .filter_map(|(what, expected, decided)| {
             let expected = expected.filter(|expected| *expected != decided)?;
-            Some(Difference { what, expected, decided })
+            Some(Difference { what: what.to_owned(), expected, decided })
         })
-        .collect()
+        .collect();
+        if let Some(headers) = &expected.headers {
+            differences.extend(self.other_headers(headers));
+        }
+        differences
+    }
+
+    /// Headers that are missing, are there unexpectedly, or have another value.
+    fn other_headers(&self, expected: &BTreeMap<String, String>) -> Vec<Difference> {
+        let names: BTreeSet<&String> = expected.keys().chain(self.headers.keys()).collect();
+        let shown = |value: Option<&String>| value.map_or_else(|| "none".to_owned(), String::clone);
+        names
+            .into_iter()
+            .map(|name| (name, expected.get(name), self.headers.get(name)))
+            .filter(|(_, expected, decided)| expected != decided)
+            .map(|(name, expected, decided)| Difference {
+                what: format!("header {name}"),
+                expected: shown(expected),
+                decided: shown(decided),
+            })
+            .collect()
     }
 }
 

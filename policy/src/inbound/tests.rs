@@ -3,6 +3,7 @@
 mod app_service;
 mod cache;
 mod carriage;
+mod checks;
 mod claims;
 mod keys;
 mod observe;
