@@ -33,6 +33,10 @@ pub(crate) struct Arguments {
     /// End with 1 also when there are only warnings.
     #[arg(long)]
     deny_warnings: bool,
+    /// The application tells `/a` from `/A` and from `/a/`, as this filter does: do not warn of
+    /// rules that another spelling of a path avoids.
+    #[arg(long)]
+    exact_router: bool,
 }
 
 /// How bad it is.
@@ -67,7 +71,7 @@ enum Sound {
 
 /// Checks every file, prints all there is to say, and a line for each configuration in order.
 pub(crate) fn run(arguments: &Arguments) -> Result<Output, Failure> {
-    let mut report = Report::default();
+    let mut report = Report { exact_router: arguments.exact_router, ..Report::default() };
     let mut checked = Vec::new();
     for path in &arguments.files {
         let text = output::read(path)?;
@@ -93,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Output, Failure> {
 
 #[derive(Default)]
 struct Report {
+    exact_router: bool,
     text: String,
     sound: usize,
     errors: usize,
@@ -114,7 +119,7 @@ impl Report {
         }
         let mut sound = Vec::new();
         for configuration in contents.configurations {
-            match read(&configuration) {
+            match read(&configuration, self.exact_router) {
                 Ok((meaning, is, mut findings)) => {
                     findings.sort_by_key(|finding| finding.line);
                     findings.iter().for_each(|finding| self.finding(file, finding));
@@ -169,7 +174,7 @@ impl Report {
 type Read = Result<(String, Sound, Vec<Finding>), Vec<Finding>>;
 
 /// Has a configuration read by its reader: what it means and what to warn of, or its errors.
-fn read(configuration: &Configuration) -> Read {
+fn read(configuration: &Configuration, exact_router: bool) -> Read {
     let finding = |severity, path: &str, message: String| Finding {
         line: configuration.line_of(path),
         severity,
@@ -190,7 +195,7 @@ fn read(configuration: &Configuration) -> Read {
     match configuration.kind {
         Kind::Filter => match Config::read(configuration.text.as_bytes()) {
             Ok(config) => {
-                let warnings = warned(warnings::of(&config, configuration));
+                let warnings = warned(warnings::of(&config, configuration, exact_router));
                 Ok((warnings::meaning(&config), Sound::Filter(config), warnings))
             }
             Err(errors) => Err(unreadable(configuration).unwrap_or_else(|| refused(errors))),

@@ -301,6 +301,3 @@ fn plugin(node: &Node) -> Option<&Rc<Node>> {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;

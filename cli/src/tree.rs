@@ -312,4 +312,70 @@ impl Text {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn only(text: &str) -> Rc<Node> {
+        read(text, 1).unwrap().remove(0)
+    }
+
+    #[test]
+    fn scalars_mean_what_yaml_1_2_says() {
+        let text = "[~, ~, null, true, False, yes, 'true', 12, -3, 0x1f, 1.5, 1e3, .5, ., 1.2.3, \
+                    2026-11-24, !!str 7, -a, inf, nan, 007a, '']";
+        let expected = json!([
+            null,
+            null,
+            null,
+            true,
+            false,
+            "yes",
+            "true",
+            12,
+            -3,
+            "0x1f",
+            1.5,
+            1000.0,
+            0.5,
+            ".",
+            "1.2.3",
+            "2026-11-24",
+            "7",
+            "-a",
+            "inf",
+            "nan",
+            "007a",
+            ""
+        ]);
+        assert_eq!(only(text).json().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_path_leads_to_its_line_or_the_nearest_around_it() {
+        let node = only("a:\n  b.c:\n    - 1\n    -\n      d: 2\n  b: 3\n");
+        for (path, line) in [
+            ("", 1),
+            ("a", 1),
+            ("a.b", 6),
+            ("a.b.c", 2),
+            ("a.b.c[0]", 3),
+            ("a.b.c[1].d", 5),
+            ("a.b.c[1].e", 5),
+            ("a.b.c[2]", 2),
+            ("a.x", 1),
+            ("x", 1),
+        ] {
+            assert_eq!(node.line_of(path), line, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_block_of_text_begins_at_its_first_line() {
+        let node = only("a: |  # note\n\n  x\nb: 'c'\n");
+        let text = node.get("a").unwrap();
+        assert_eq!((text.line, text.text()), (2, Some("\nx\n")));
+        assert_eq!(node.line_of("b"), 4);
+    }
+}

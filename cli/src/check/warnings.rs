@@ -17,8 +17,13 @@ use policy::{
 
 use crate::{find::Configuration, tree::Tree};
 
-/// Path and message of each warning.
-pub(super) fn of(config: &Config, configuration: &Configuration) -> Vec<(String, String)> {
+/// Path and message of each warning; `exact_router` says that the application reads paths as this
+/// filter does.
+pub(super) fn of(
+    config: &Config,
+    configuration: &Configuration,
+    exact_router: bool,
+) -> Vec<(String, String)> {
     let Config::Inbound(config) = config else { return Vec::new() };
     let mut warnings = Vec::new();
     if config.mode == Mode::Observe {
@@ -30,7 +35,9 @@ pub(super) fn of(config: &Config, configuration: &Configuration) -> Vec<(String,
             warnings.push((format!("rules[{index}].mode"), message));
         }
     }
-    warnings.extend(spellings(configuration));
+    if !exact_router {
+        warnings.extend(spellings(configuration));
+    }
     warnings
 }
 
@@ -58,12 +65,12 @@ fn spellings(configuration: &Configuration) -> Vec<(String, String)> {
     let mut filter = Probe::new(*config);
     for (index, sample) in samples.iter().enumerate() {
         let Some(pattern) = &sample.path else { continue };
-        for (what, other) in spelt_otherwise(pattern) {
+        for (what, other, cure) in spelt_otherwise(pattern) {
             let taken = filter.taken_by(index, pattern, &other, &samples);
             if let Some(taker) = taken {
                 let message = format!(
-                    "{what}, `{}` falls under the broader rule `{taker}`: give that path to \
-                     this rule too where the application takes both for the same",
+                    "{what}, as `{}`, a request falls under the broader rule `{taker}`: {cure}, \
+                     where the application takes both for the same",
                     sampled(&other)
                 );
                 warnings.push((format!("rules[{index}].match.path"), message));
@@ -73,16 +80,18 @@ fn spellings(configuration: &Configuration) -> Vec<(String, String)> {
     warnings
 }
 
-/// Other spellings of a path pattern, each with what is other about it.
-fn spelt_otherwise(pattern: &str) -> Vec<(&'static str, String)> {
+/// Other spellings of a path pattern, each with what is other about it and what to do.
+fn spelt_otherwise(pattern: &str) -> Vec<(&'static str, String, &'static str)> {
+    const RULE: &str = "add a rule for that path";
+    const CASE: &str = "set `path_case: insensitive`";
     let mut others = Vec::new();
     match pattern.strip_suffix('/') {
         Some("") => {}
-        Some(without) => others.push(("without the last slash", without.to_owned())),
+        Some(without) => others.push(("without the last slash", without.to_owned(), RULE)),
         None => match pattern.strip_suffix("/{**}") {
             Some("") => {}
-            Some(without) => others.push(("without anything below it", without.to_owned())),
-            None => others.push(("with a slash at the end", format!("{pattern}/"))),
+            Some(without) => others.push(("without anything below it", without.to_owned(), RULE)),
+            None => others.push(("with a slash at the end", format!("{pattern}/"), RULE)),
         },
     }
     if let Some(letter) = pattern.find(|letter: char| letter.is_ascii_alphabetic()) {
@@ -91,7 +100,7 @@ fn spelt_otherwise(pattern: &str) -> Vec<(&'static str, String)> {
             (true, c) => c.to_ascii_lowercase(),
             (false, c) => c,
         });
-        others.push(("in another case", flipped.collect()));
+        others.push(("in another case", flipped.collect(), CASE));
     }
     others
 }
