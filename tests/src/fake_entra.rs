@@ -3,7 +3,8 @@
 //! It answers over TLS as `login.microsoftonline.com` and the national clouds' hosts, and is
 //! reached through its own CONNECT proxy: `HTTPS_PROXY` and the CA file are all that a client
 //! needs, so nothing under test has a setting for another host or issuer. It has discovery, keys,
-//! and client credentials with a secret or a federated assertion; everything else is refused.
+//! client credentials with a secret or a federated assertion, and sign-ins of a person by the
+//! authorization code flow; everything else is refused.
 //!
 //! A request's way: `proxy` → `server` → `endpoints` → `discovery` or `token_endpoint` (which asks
 //! `directory` and `assertion`, and refuses with `refusal`) → `claims` → `mint` → `answer`.
@@ -24,11 +25,14 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 mod answer;
 mod assertion;
+pub mod authorize;
 pub mod calls;
 mod certificates;
 pub mod claims;
+mod claims_parameter;
 pub mod client;
 pub mod cloud;
+mod code_grant;
 mod control;
 pub mod directory;
 mod discovery;
@@ -43,6 +47,7 @@ mod signing;
 mod state;
 mod token_endpoint;
 
+pub use authorize::Person;
 pub use calls::{Call, Endpoint};
 pub use claims::User;
 pub use cloud::Cloud;
@@ -214,6 +219,12 @@ impl FakeEntra {
     /// Moves the fake's clock against the machine's.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.state.set_clock_offset(seconds);
+    }
+
+    /// Puts a person at the browser, signed in, who can satisfy these authentication contexts.
+    pub fn at_the_browser(&self, user: &User, contexts: &[&str]) {
+        let contexts = contexts.iter().map(|context| (*context).to_owned()).collect();
+        self.state.sign_ins().person = Some(Person { user: user.clone(), contexts });
     }
 
     /// Sets how long tokens live that are issued from now on.

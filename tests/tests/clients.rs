@@ -10,18 +10,15 @@
     reason = "a test's own functions fail the test"
 )]
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
-
 use contract::{KeySet, KeySetState, KeySets};
-use e2e::fake_entra::{
-    Endpoint, FakeEntra, Lifetime,
-    sample::{
-        Cluster, ORDERS_API, STOCK_URI, TENANT, TILL, TILL_SECRET, WORKLOAD, WORKLOAD_SUBJECT,
+use e2e::{
+    fake_entra::{
+        Endpoint, FakeEntra, Lifetime,
+        sample::{
+            Cluster, ORDERS_API, STOCK_URI, TENANT, TILL, TILL_SECRET, WORKLOAD, WORKLOAD_SUBJECT,
+        },
     },
+    python,
 };
 use policy::{
     config::Config, decision::Reason, effect::Effect, inbound::Inbound, request::RequestHead,
@@ -35,31 +32,8 @@ const STOCK_SCOPE: &str = "https://stock.contoso.com/.default";
 
 /// What msal answers; see `tests/clients/msal_client.py`.
 fn msal(entra: &FakeEntra, asked: &Value) -> Vec<Value> {
-    let variable = |name: &str| {
-        std::env::var(name).unwrap_or_else(|_| {
-            panic!("{name} is not set: run this by `cargo xtask test clients`, which installs msal")
-        })
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/msal_client.py");
-    let mut child = Command::new(variable("PYTHON"))
-        .arg(script)
-        .env("PYTHONPATH", variable("PYTHON_CLIENTS"))
-        .env("HTTPS_PROXY", entra.proxy_url())
-        .env("REQUESTS_CA_BUNDLE", entra.ca_file())
-        .env_remove("NO_PROXY")
-        .env_remove("no_proxy")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("Python starts");
-    let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(asked.to_string().as_bytes()).expect("written");
-    drop(input);
-    let output = child.wait_with_output().expect("Python ends");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "msal_client.py failed: {errors}");
-    serde_json::from_slice(&output.stdout).expect("JSON from msal_client.py")
+    let answers = python::run(entra, "msal_client.py", asked);
+    answers.as_array().expect("a list of answers").clone()
 }
 
 fn with_secret(changes: &[(&str, &str)]) -> Value {

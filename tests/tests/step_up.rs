@@ -7,12 +7,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use e2e::{
     client::Request,
     fake_entra::{
-        Credential,
+        Credential, Endpoint,
         sample::{ORDERS_API, TENANT, ada},
     },
+    python,
     stack::{
         Builder, Stack,
-        world::{WEB, application, use_version_1, user},
+        world::{WEB, WEB_REDIRECT_URI, WEB_SECRET, application, use_version_1, user},
     },
 };
 use serde_json::{Value, json};
@@ -185,4 +186,71 @@ async fn an_application_written_for_app_service_finds_its_user() {
     let seen = stack.passed(&read().bearer(&token)).await;
     assert_eq!(find_all(&principal(&seen), UPN), [&ada.principal_name]);
     assert_eq!(seen.header("x-ms-client-principal-name"), Some(ada.principal_name));
+}
+
+/// What became of an application that pays, with msal, on behalf of who sits at the browser.
+fn msal(stack: &Stack, capable: bool) -> Value {
+    let asked = json!({
+        "authority": format!("https://login.microsoftonline.com/{TENANT}"),
+        "client_id": WEB, "secret": WEB_SECRET, "redirect_uri": WEB_REDIRECT_URI,
+        "scope": "api://orders/Orders.Pay", "capable": capable,
+        "url": format!("http://{}/orders/7/pay", stack.envoy.inbound),
+    });
+    python::run(&stack.entra, "step_up_client.py", &asked)
+}
+
+fn sign_ins(stack: &Stack) -> usize {
+    stack.entra.count(Endpoint::Authorize)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn msal_answers_a_step_up_by_signing_in_again() {
+    let stack = asking("c2").start().await;
+    stack.entra.at_the_browser(&ada(), &["c1", "c2"]);
+    let told = msal(&stack, true);
+    let expected = json!({
+        "answers": [
+            {"status": 401, "challenge": challenge("c2")},
+            {"status": 200, "challenge": null},
+            {"status": 200, "challenge": null},
+        ],
+        "end": "done",
+    });
+    assert_eq!(told, expected);
+    assert_eq!(stack.application.count(), 2, "the application sees what is allowed");
+    assert_eq!(sign_ins(&stack), 2, "the second time for the context, and then no more");
+    let seen = stack.application.latest();
+    assert_eq!(seen.header("x-entra-object-id"), Some(ada().object_id));
+    let calls = stack.entra.calls_of(Endpoint::Authorize);
+    let sent = calls.last().expect("a sign-in").path.clone();
+    let (_, query) = sent.split_once('?').expect("a query");
+    let mut members = form_urlencoded::parse(query.as_bytes());
+    let (_, claims) = members.find(|(name, _)| name == "claims").expect("claims");
+    let claims: Value = serde_json::from_str(&claims).expect("JSON");
+    let asked_for = json!({"access_token": {
+        "acrs": {"essential": true, "value": "c2"}, "xms_cc": {"values": ["cp1"]},
+    }});
+    assert_eq!(claims, asked_for, "msal adds its capability to what our challenge asks for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_satisfy_the_context_ends_at_entra_and_not_here() {
+    let stack = asking("c2").start().await;
+    stack.entra.at_the_browser(&ada(), &["c1"]);
+    let told = msal(&stack, true);
+    assert_eq!(told["answers"], json!([{"status": 401, "challenge": challenge("c2")}]));
+    let end = told["end"].as_str().expect("a text");
+    assert!(end.contains("AADSTS53003"), "{end}");
+    assert_eq!(stack.application.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn msal_without_the_capability_is_refused_for_good() {
+    let stack = asking("c2").start().await;
+    stack.entra.at_the_browser(&ada(), &["c2"]);
+    let told = msal(&stack, false);
+    let plain =
+        format!("Bearer authorization_uri=\"{}\", error=\"insufficient_scope\"", authorize());
+    assert_eq!(told["answers"], json!([{"status": 403, "challenge": plain}]));
+    assert_eq!((stack.application.count(), sign_ins(&stack)), (0, 1));
 }

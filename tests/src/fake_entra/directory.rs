@@ -58,6 +58,12 @@ pub struct Application {
     pub token_version: TokenVersion,
     /// It asked for the optional claim `idtyp`.
     pub wants_idtyp: bool,
+    /// Where browsers may be sent back to, exact.
+    pub redirect_uris: Vec<String>,
+    /// The delegated permissions that it exposes.
+    pub scopes: Vec<String>,
+    /// The optional claims `acrs` and `xms_cc`, where it asked for them.
+    pub optional_claims: Vec<String>,
     /// App roles granted to it on resources: resource's client id, role value.
     pub granted_roles: Vec<(String, String)>,
 }
@@ -209,6 +215,9 @@ impl Application {
             app_id_uris: Vec::new(),
             token_version: TokenVersion::V2,
             wants_idtyp: true,
+            redirect_uris: Vec::new(),
+            scopes: Vec::new(),
+            optional_claims: Vec::new(),
             granted_roles: Vec::new(),
         }
     }
@@ -249,6 +258,27 @@ impl Application {
     #[must_use]
     pub fn without_idtyp(mut self) -> Self {
         self.wants_idtyp = false;
+        self
+    }
+
+    /// Lets browsers be sent back to an address.
+    #[must_use]
+    pub fn redirect_uri(mut self, uri: &str) -> Self {
+        self.redirect_uris.push(uri.to_owned());
+        self
+    }
+
+    /// Exposes a delegated permission.
+    #[must_use]
+    pub fn scope(mut self, scope: &str) -> Self {
+        self.scopes.push(scope.to_owned());
+        self
+    }
+
+    /// Asks for an optional claim in the tokens that it receives.
+    #[must_use]
+    pub fn optional_claim(mut self, name: &str) -> Self {
+        self.optional_claims.push(name.to_owned());
         self
     }
 

@@ -84,7 +84,7 @@ impl Refusal {
             28000 | 70011 | 1002012 => "invalid_scope",
             50001 | 500011 => "invalid_resource",
             70003 => "unsupported_grant_type",
-            50196 | 53003 => "invalid_grant",
+            50076 | 50196 | 53003 | 54005 | 70000 | 70008 | 500112 | 501481 => "invalid_grant",
             50033 | 90033 | 90055 => "temporarily_unavailable",
             _ => "invalid_request",
         }

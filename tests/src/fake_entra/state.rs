@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    authorize::SignIns,
     calls::CallLog,
     directory::Directory,
     fault::Script,
@@ -26,6 +27,7 @@ pub(super) struct State {
     /// Other host names that the proxy connects, with where they go.
     hosts: Mutex<HashMap<String, SocketAddr>>,
     connections: Mutex<Vec<String>>,
+    sign_ins: Mutex<SignIns>,
     pub(super) faults: Script,
     pub(super) calls: CallLog,
 }
@@ -62,6 +64,7 @@ impl State {
             lifetime: Mutex::default(),
             hosts: Mutex::default(),
             connections: Mutex::default(),
+            sign_ins: Mutex::default(),
             faults: Script::default(),
             calls: CallLog::default(),
         }
@@ -73,6 +76,10 @@ impl State {
 
     pub(super) fn keys(&self) -> MutexGuard<'_, KeyRing> {
         lock(&self.keys)
+    }
+
+    pub(super) fn sign_ins(&self) -> MutexGuard<'_, SignIns> {
+        lock(&self.sign_ins)
     }
 
     pub(super) fn published_keys(&self) -> Vec<PublishedKey> {
