@@ -12,3 +12,4 @@ mod ask;
 mod assertions;
 mod faults;
 mod refusals;
+mod sign_ins;
