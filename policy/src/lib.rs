@@ -25,6 +25,7 @@
 mod access;
 pub mod app_service;
 pub mod claims;
+pub mod claims_challenge;
 pub mod cloud;
 pub mod config;
 pub mod decision;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     answer::Answer,
     claims::User,
-    claims_parameter::ClaimsParameter,
+    claims_request::ClaimsRequest,
     directory::{Application, Directory, Tenant},
     refusal::Refusal,
     server::Asked,
@@ -52,8 +52,8 @@ pub(super) struct Code {
     /// The resource as the scopes named it.
     pub(super) identifier: String,
     pub(super) scopes: Vec<String>,
-    /// The authentication context that was asked for and satisfied.
-    pub(super) context: Option<String>,
+    /// The authentication contexts that were asked for and satisfied.
+    pub(super) contexts: Vec<String>,
     pub(super) nonce: Option<String>,
     pub(super) code_challenge: Option<String>,
     pub(super) expires_at: u64,
@@ -75,7 +75,7 @@ pub(super) fn authorize(asked: &Asked, state: &State) -> Answer {
         Ok(known) => known,
         Err(refusal) => return page(&refusal),
     };
-    let asked_for = match read(&form, &tenant, &directory) {
+    let asked_for = match read(&form, &tenant, &directory, asked.reference.now) {
         Ok(asked_for) => asked_for,
         Err((error, refusal)) => {
             let text = format!("AADSTS{}: {}", refusal.code, refusal.text);
@@ -88,7 +88,7 @@ pub(super) fn authorize(asked: &Asked, state: &State) -> Answer {
     let Some(person) = sign_ins.person.clone() else {
         return Answer::html(200, "Sign in to your account");
     };
-    if asked_for.context.as_ref().is_some_and(|context| !person.contexts.contains(context)) {
+    if !asked_for.contexts.iter().all(|context| person.contexts.contains(context)) {
         return page(&Refusal::by_number(53003));
     }
     let number = Uuid::new_v4().to_string();
@@ -132,6 +132,7 @@ fn read(
     form: &Form,
     tenant: &Tenant,
     directory: &Directory,
+    now: u64,
 ) -> Result<Code, (&'static str, Refusal)> {
     let invalid = |refusal| ("invalid_request", refusal);
     if form.required("response_type").map_err(invalid)? != "code" {
@@ -147,7 +148,7 @@ fn read(
         let text = "The provided code_challenge_method is not supported.";
         return Err(invalid(Refusal::new(501_491, text)));
     }
-    let claims = ClaimsParameter::read(form.optional("claims")).map_err(invalid)?;
+    let claims = ClaimsRequest::read(form.optional("claims"), now).map_err(invalid)?;
     let scope = form.required("scope").map_err(invalid)?;
     let (identifier, scopes) = delegated(scope).map_err(|refusal| ("invalid_scope", refusal))?;
     let resource = directory.find_resource(&tenant.id, &identifier).ok_or_else(|| {
@@ -170,7 +171,7 @@ fn read(
         resource: resource.clone(),
         identifier,
         scopes,
-        context: claims.context,
+        contexts: claims.contexts,
         nonce: form.optional("nonce").map(str::to_owned),
         code_challenge: code_challenge.map(str::to_owned),
         expires_at: 0,

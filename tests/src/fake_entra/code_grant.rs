@@ -12,7 +12,7 @@ use super::{
     answer::Answer,
     authorize::Code,
     claims::{self, Delegation, Subject},
-    claims_parameter::ClaimsParameter,
+    claims_request::ClaimsRequest,
     directory::{Application, Tenant, TokenVersion},
     mint,
     refusal::Refusal,
@@ -47,9 +47,9 @@ pub(super) fn redeem(
         ));
     }
     let credential = token_endpoint::authenticate(form, &client, &directory, now)?;
-    let claims = ClaimsParameter::read(form.optional("claims"))?;
+    let claims = ClaimsRequest::read(form.optional("claims"), now)?;
     let code = take(form, &tenant, &client, now, state)?;
-    if claims.context.is_some() && claims.context != code.context {
+    if !claims.contexts.iter().all(|context| code.contexts.contains(context)) {
         return Err(Refusal::new(
             50076,
             "Due to a configuration change made by your administrator, or because you moved to a \
@@ -148,9 +148,8 @@ impl Granted {
         };
         let delegation = Delegation { scopes: code.scopes.clone(), roles: Vec::new() };
         let mut claims = claims::of_user(&subject, &code.user, &delegation);
-        let contexts: Vec<&String> = code.context.iter().collect();
         let optional = [
-            ("acrs", json!(contexts), !contexts.is_empty()),
+            ("acrs", json!(code.contexts), !code.contexts.is_empty()),
             ("xms_cc", json!(self.capabilities), !self.capabilities.is_empty()),
         ];
         for (name, value, is_there) in optional {

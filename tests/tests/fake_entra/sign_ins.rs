@@ -157,7 +157,7 @@ fn claims_in_another_shape_are_refused() {
         assert_eq!(back["error"], "invalid_request", "{claims}");
         assert!(back.get("code").is_none(), "{claims}");
         let refused = redeem(&entra, &code(&entra, ""), &[("claims", claims)]).json();
-        assert_eq!(refused["error_codes"], json!([9_002_313]), "{claims}");
+        assert_eq!(refused["error_codes"], json!([50117]), "{claims}");
     }
     assert_eq!(entra.issued(), 0);
 }
