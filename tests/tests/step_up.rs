@@ -6,6 +6,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use e2e::{
     client::Request,
+    envoy::EnvoyConfig,
     fake_entra::{
         Credential, Endpoint,
         sample::{ORDERS_API, TENANT, ada},
@@ -127,6 +128,38 @@ async fn a_rule_that_observes_records_the_step_up_and_lets_pass() {
     assert_eq!(record.get("client"), Some(WEB));
     let seen = stack.application.latest();
     assert_eq!(seen.header("x-entra-object-id"), Some(ada().object_id));
+}
+
+/// Puts Envoy's CORS filter before ours, as `docs/traffic.md` advises.
+fn with_cors(config: &mut EnvoyConfig) {
+    const PACKAGE: &str = "type.googleapis.com/envoy.extensions.filters.http.cors.v3";
+    let manager = config
+        .listener_mut("inbound")
+        .pointer_mut("/filter_chains/0/filters/0/typed_config")
+        .expect("the connection manager");
+    let filter = json!({
+        "name": "envoy.filters.http.cors", "typed_config": {"@type": format!("{PACKAGE}.Cors")},
+    });
+    manager["http_filters"].as_array_mut().expect("filters").insert(0, filter);
+    manager["route_config"]["virtual_hosts"][0]["typed_per_filter_config"] = json!({
+        "envoy.filters.http.cors": {
+            "@type": format!("{PACKAGE}.CorsPolicy"),
+            "allow_origin_string_match": [{"exact": "https://app.example"}],
+            "expose_headers": "www-authenticate",
+        },
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_reads_the_challenge_where_envoys_cors_filter_lets_it() {
+    let stack = asking("c2").configure(with_cors).start().await;
+    let token = user(&stack.entra, &["Orders.Pay"]).claim("xms_cc", json!(["cp1"])).sign();
+    let request = pay().bearer(&token).header("origin", "https://app.example");
+    let answer = stack.denied(&request, 401, "step_up_required").await;
+    assert_eq!(answer.header("www-authenticate"), Some(challenge("c2")));
+    let allowed = |name: &str| answer.header(&format!("access-control-{name}"));
+    assert_eq!(allowed("allow-origin").as_deref(), Some("https://app.example"));
+    assert_eq!(allowed("expose-headers").as_deref(), Some("www-authenticate"));
 }
 
 /// What an application does that was written for App Service: the header is Base64 of JSON.
