@@ -1,7 +1,11 @@
 //! Step-up and App Service's headers through a real Envoy with the shipped configuration: who is
 //! sent to sign in again and with which words, and that the application sees nothing of it.
 
-#![allow(clippy::expect_used, reason = "a test: what goes wrong fails it")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test: what goes wrong fails it"
+)]
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use e2e::{
