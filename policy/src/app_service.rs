@@ -13,7 +13,6 @@
 use std::rc::Rc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Serialize;
 
 use crate::{
     identity_headers::header_value,
@@ -76,21 +75,6 @@ impl Default for AppServiceHeaders {
     }
 }
 
-/// The object in `x-ms-client-principal`.
-#[derive(Serialize)]
-struct Principal<'a> {
-    auth_typ: &'static str,
-    claims: Vec<Claim<'a>>,
-    name_typ: &'static str,
-    role_typ: &'static str,
-}
-
-#[derive(Serialize)]
-struct Claim<'a> {
-    typ: &'a str,
-    val: String,
-}
-
 impl AppServiceHeaders {
     /// Whether this is the name of one of the four headers.
     pub fn has(name: &str) -> bool {
@@ -99,21 +83,8 @@ impl AppServiceHeaders {
 
     /// The headers of a verified token. An application's own token names nobody.
     pub fn of(&self, payload: &Object<'_>) -> Vec<(Rc<str>, Rc<str>)> {
-        let claims = payload.members().flat_map(|(name, value)| {
-            let typ = claim_type(name);
-            texts(value).into_iter().map(move |val| Claim { typ, val })
-        });
-        let principal = Principal {
-            auth_typ: PROVIDER,
-            claims: claims.collect(),
-            name_typ: NAME_TYPE,
-            role_typ: ROLE_TYPE,
-        };
         let mut headers = Vec::with_capacity(4);
-        // A structure of texts can be written; the principal is left out sooner than be wrong.
-        if let Ok(text) = serde_json::to_vec(&principal) {
-            headers.push((self.principal.clone(), STANDARD.encode(text).into()));
-        }
+        headers.push((self.principal.clone(), STANDARD.encode(principal(payload)).into()));
         let value = |claim: &str| payload.get(claim).and_then(header_value);
         if let Some(id) = value("oid") {
             headers.push((self.id.clone(), id.into()));
@@ -126,40 +97,92 @@ impl AppServiceHeaders {
     }
 }
 
+/// The JSON text in `x-ms-client-principal`: all claims, in the token's order.
+///
+/// Written by hand, since for this alone the module would carry a serializer of every type.
+fn principal(payload: &Object<'_>) -> String {
+    let mut text = String::from(r#"{"auth_typ":"#);
+    quote(&mut text, PROVIDER);
+    text.push_str(r#","claims":["#);
+    let claims = payload.members().flat_map(|(name, value)| {
+        // A list is as many claims of one type.
+        let values = match value {
+            Node::List(elements) => elements.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        values.iter().filter(|value| **value != Node::Null).map(move |value| (name, value))
+    });
+    for (index, (name, value)) in claims.enumerate() {
+        text.push_str(if index == 0 { r#"{"typ":"# } else { r#",{"typ":"# });
+        quote(&mut text, claim_type(name));
+        text.push_str(r#","val":"#);
+        match value {
+            Node::Text(value) => quote(&mut text, value),
+            other => {
+                let mut value = String::new();
+                write(&mut value, other);
+                quote(&mut text, &value);
+            }
+        }
+        text.push('}');
+    }
+    text.push_str(r#"],"name_typ":"#);
+    quote(&mut text, NAME_TYPE);
+    text.push_str(r#","role_typ":"#);
+    quote(&mut text, ROLE_TYPE);
+    text.push('}');
+    text
+}
+
 fn claim_type(name: &str) -> &str {
     let mapped = CLAIM_TYPES.iter().find(|(claim, _)| *claim == name);
     mapped.map_or(name, |(_, mapped)| *mapped)
 }
 
-/// The values of a claim: a list is as many claims of one type, an object is its JSON text.
-fn texts(value: &Node<'_>) -> Vec<String> {
-    match value {
-        Node::Null => Vec::new(),
-        Node::List(elements) => elements.iter().filter_map(text).collect(),
-        single => text(single).into_iter().collect(),
-    }
-}
-
-fn text(value: &Node<'_>) -> Option<String> {
-    match value {
-        Node::Null => None,
-        Node::Text(text) => Some(text.to_string()),
-        other => Some(json(other).to_string()),
-    }
-}
-
-fn json(node: &Node<'_>) -> serde_json::Value {
+/// Appends a value as JSON.
+fn write(text: &mut String, node: &Node<'_>) {
     match node {
-        Node::Null => serde_json::Value::Null,
-        Node::Bool(value) => (*value).into(),
-        Node::Unsigned(number) => (*number).into(),
-        Node::Number(number) => (*number).into(),
-        Node::Text(text) => text.as_ref().into(),
-        Node::List(elements) => elements.iter().map(json).collect(),
+        Node::Null => text.push_str("null"),
+        Node::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
+        Node::Unsigned(number) => text.push_str(&number.to_string()),
+        Node::Number(number) => text.push_str(&number.to_string()),
+        Node::Text(value) => quote(text, value),
+        Node::List(elements) => {
+            text.push('[');
+            for (index, element) in elements.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write(text, element);
+            }
+            text.push(']');
+        }
         Node::Object(object) => {
-            object.members().map(|(name, value)| (name.to_owned(), json(value))).collect()
+            text.push('{');
+            for (index, (name, value)) in object.members().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                quote(text, name);
+                text.push(':');
+                write(text, value);
+            }
+            text.push('}');
         }
     }
+}
+
+/// Appends a JSON string (RFC 8259 §7).
+fn quote(text: &mut String, value: &str) {
+    text.push('"');
+    for character in value.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            '\0'..='\u{1f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            character => text.push(character),
+        }
+    }
+    text.push('"');
 }
 
 #[cfg(test)]
@@ -264,6 +287,20 @@ mod tests {
             {"typ": "f", "val": "2"},
         ]);
         assert_eq!(principal["claims"], expected);
+    }
+
+    #[test]
+    fn p13_no_claim_can_break_the_principal() {
+        let every: String =
+            (0..0x300).filter_map(char::from_u32).chain("\u{1f600}".chars()).collect();
+        let payload = json!({every.clone(): every.clone(), "o": {every.clone(): [every.clone()]}});
+        let (principal, _) = headers(&payload.to_string());
+        let object = json!({every.clone(): [every.clone()]});
+        let claims = principal["claims"].as_array().unwrap();
+        assert_eq!(claims[0], json!({"typ": every, "val": every}));
+        assert_eq!(claims[1]["typ"], "o");
+        let nested: Value = serde_json::from_str(claims[1]["val"].as_str().unwrap()).unwrap();
+        assert_eq!(nested, object);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod access;
 pub mod app_service;
 pub mod checks;
 pub mod claims;
+pub mod claims_challenge;
 pub mod cloud;
 pub mod config;
 pub mod decision;
