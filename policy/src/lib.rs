@@ -45,3 +45,4 @@ pub mod request;
 pub mod route;
 pub mod time;
 pub mod token_store;
+pub mod www_authenticate;
