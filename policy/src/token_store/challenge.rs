@@ -1,0 +1,153 @@
+//! A token that its destination refused with a claims challenge: the broker is asked for another.
+//!
+//! One call per token at one time, for everybody whose response is held because of it, and none
+//! for a while after its answer: a destination that challenges everything must not set the pace.
+//! Which challenges count at all is decided in `outbound`; the broker limits what reaches Entra.
+
+use contract::{Secret, TokenRequest};
+
+use super::{
+    MAX_RETRY_AFTER_SECONDS, Slot, TokenCallResult, TokenStore, acceptable,
+};
+use crate::time::UnixTime;
+
+/// Pause after an answer that does not say how long, in seconds: the broker's own for acquisitions
+/// that are challenged.
+const PAUSE_SECONDS: u64 = 30;
+/// Pause after a call that found no broker, in seconds.
+const FAILED_PAUSE_SECONDS: u64 = 5;
+
+/// What is being done about the challenge to a slot's token.
+#[derive(Debug, Default)]
+pub(super) struct Challenge {
+    state: State,
+    /// Until then no challenge is taken to the broker.
+    pause: Option<Pause>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    None,
+    /// To be asked on the next tick: the claims, and the hash of the refused token.
+    Due(String, String),
+    InFlight,
+}
+
+#[derive(Debug)]
+struct Pause {
+    from: UnixTime,
+    seconds: u64,
+}
+
+/// What becomes of a response that challenges a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChallengeAnswer {
+    /// There is a newer token: try again with it.
+    Replay,
+    /// The broker is being asked for one.
+    Wait,
+    /// There is none, and it is not the time to ask.
+    None,
+}
+
+impl TokenStore {
+    /// A response refused `token`, which was this store's for the request, and challenged with
+    /// `claims`. After [`ChallengeAnswer::Wait`] and the broker's answer [`Self::challenged`] says
+    /// what came of it.
+    ///
+    /// `may_wait` is false where too many wait already.
+    pub fn challenge(
+        &mut self,
+        request: &TokenRequest,
+        token: &Secret,
+        claims: &str,
+        may_wait: bool,
+        now: UnixTime,
+    ) -> ChallengeAnswer {
+        let answer = self.challenged(request, token, now);
+        if answer != ChallengeAnswer::None || !may_wait {
+            return if may_wait || answer == ChallengeAnswer::Replay { answer } else { ChallengeAnswer::None };
+        }
+        let slot = self.slots.iter_mut().find(|(held, _)| held == request).map(|(_, slot)| slot);
+        let asked = slot.is_some_and(|slot| slot.ask_with(claims, now));
+        if asked { ChallengeAnswer::Wait } else { ChallengeAnswer::None }
+    }
+
+    /// What is known by now about a token that was challenged.
+    pub fn challenged(
+        &self,
+        request: &TokenRequest,
+        token: &Secret,
+        now: UnixTime,
+    ) -> ChallengeAnswer {
+        let Some(slot) = self.slot(request) else { return ChallengeAnswer::None };
+        let newer = |held: &super::Held| held.usable(now) && *held.header != *token;
+        match slot.challenge.state {
+            _ if slot.current.as_ref().is_some_and(newer) => ChallengeAnswer::Replay,
+            State::None => ChallengeAnswer::None,
+            State::Due(..) | State::InFlight => ChallengeAnswer::Wait,
+        }
+    }
+}
+
+impl Slot {
+    /// Has the broker asked for a token that satisfies the claims, instead of the one that is
+    /// held. False where that cannot be now.
+    fn ask_with(&mut self, claims: &str, now: UnixTime) -> bool {
+        let held = self.current.as_ref().filter(|held| held.usable(now));
+        // Without a name for the refused token an older broker would give out the same again.
+        let Some(hash) = held.and_then(|held| held.hash.clone()) else { return false };
+        if self.challenge.pause.as_ref().is_some_and(|pause| pause.lasts(now)) {
+            return false;
+        }
+        self.challenge.state = State::Due(claims.to_owned(), hash);
+        true
+    }
+
+    /// A call with a challenge was answered. Whatever came, nobody asks again at once.
+    pub(super) fn on_challenge_result(
+        &mut self,
+        request: &TokenRequest,
+        result: &TokenCallResult,
+        now: UnixTime,
+    ) {
+        let seconds = match result {
+            TokenCallResult::Issued(token) => {
+                if acceptable(token, request, now) {
+                    self.hold(token, now);
+                }
+                PAUSE_SECONDS
+            }
+            TokenCallResult::Refused(error) => error.retry_after.unwrap_or(PAUSE_SECONDS),
+            TokenCallResult::Failed => FAILED_PAUSE_SECONDS,
+        };
+        let seconds = seconds.clamp(1, MAX_RETRY_AFTER_SECONDS);
+        self.challenge =
+            Challenge { state: State::None, pause: Some(Pause { from: now, seconds }) };
+    }
+}
+
+impl Challenge {
+    /// The call to make, once.
+    pub(super) fn call(&mut self, request: &TokenRequest) -> Option<TokenRequest> {
+        match std::mem::take(&mut self.state) {
+            State::Due(claims, refused) => {
+                self.state = State::InFlight;
+                let (claims, refused) = (Some(claims), Some(refused));
+                Some(TokenRequest { claims, refused, ..request.clone() })
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+}
+
+impl Pause {
+    /// A clock that was set back says nothing about how long it has been.
+    fn lasts(&self, now: UnixTime) -> bool {
+        self.from <= now && now.since(self.from) < self.seconds
+    }
+}
