@@ -24,6 +24,7 @@
 
 mod access;
 pub mod claims;
+pub mod claims_challenge;
 pub mod cloud;
 pub mod config;
 pub mod decision;

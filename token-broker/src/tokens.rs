@@ -223,5 +223,6 @@ fn issued(slot: &Slot, held: &Held) -> IssuedToken {
         scope: slot.scope.clone(),
         identity: slot.identity.clone(),
         correlation_id: held.correlation_id.clone(),
+        token_hash: None,
     }
 }

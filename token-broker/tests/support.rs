@@ -321,6 +321,7 @@ pub(crate) fn request(identity: &str, scope: &str) -> TokenRequest {
         identity: identity.to_owned(),
         scope: scope.to_owned(),
         destination: "graph".to_owned(),
+        ..TokenRequest::default()
     }
 }
 

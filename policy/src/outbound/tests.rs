@@ -42,6 +42,7 @@ fn issued(text: &str) -> TokenCallResult {
         scope: SCOPE.to_owned(),
         identity: "default".to_owned(),
         correlation_id: "c".to_owned(),
+        token_hash: None,
     })
 }
 

@@ -10,6 +10,7 @@ fn request(destination: &str) -> TokenRequest {
         identity: "default".to_owned(),
         scope: "https://graph.example/.default".to_owned(),
         destination: destination.to_owned(),
+        ..TokenRequest::default()
     }
 }
 
@@ -23,6 +24,7 @@ fn issued(text: &str, now: UnixTime) -> IssuedToken {
         scope: "https://graph.example/.default".to_owned(),
         identity: "default".to_owned(),
         correlation_id: "c".to_owned(),
+        token_hash: None,
     }
 }
 
