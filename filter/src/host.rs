@@ -20,10 +20,12 @@ pub(crate) struct HostFailed;
 
 const REQUEST_HEADERS: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
+const RESPONSE_HEADERS: u32 = 2;
 const CALL_RESPONSE_HEADERS: u32 = 6;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const HTTP_REQUEST: u32 = 0;
+const HTTP_RESPONSE: u32 = 1;
 
 /// Kind of a metric (`proxy_metric_type_t`).
 #[derive(Debug, Clone, Copy)]
@@ -163,6 +165,11 @@ pub(crate) fn request_trailers() -> Option<Headers> {
     headers(REQUEST_TRAILERS)
 }
 
+/// All response headers.
+pub(crate) fn response_headers() -> Option<Headers> {
+    headers(RESPONSE_HEADERS)
+}
+
 /// All headers of a call-out's answer.
 pub(crate) fn call_response_headers() -> Option<Headers> {
     headers(CALL_RESPONSE_HEADERS)
@@ -171,10 +178,19 @@ pub(crate) fn call_response_headers() -> Option<Headers> {
 /// One request header, its lines joined by the host where it joins them; `Ok(None)` where there is
 /// none, and an error where the host cannot tell.
 pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>, HostFailed> {
+    header(REQUEST_HEADERS, name)
+}
+
+/// Whether a response header is there; no where the host cannot tell.
+pub(crate) fn has_response_header(name: &str) -> bool {
+    matches!(header(RESPONSE_HEADERS, name), Ok(Some(_)))
+}
+
+fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFailed> {
     let mut status = OK;
     // SAFETY: `name` outlives the call; the other two are locals of the caller.
     let value = received(|data, size| unsafe {
-        status = proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), data, size);
+        status = proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, size);
         status
     });
     if value.is_none() && status != NOT_FOUND { Err(HostFailed) } else { Ok(value) }
@@ -182,10 +198,19 @@ pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>, HostFailed> 
 
 /// Sets a request header in place of whatever has the name.
 pub(crate) fn set_request_header(name: &str, value: &str) -> Option<()> {
+    set(REQUEST_HEADERS, name, value)
+}
+
+/// Sets a response header in place of whatever has the name.
+pub(crate) fn set_response_header(name: &str, value: &str) -> Option<()> {
+    set(RESPONSE_HEADERS, name, value)
+}
+
+fn set(map: u32, name: &str, value: &str) -> Option<()> {
     // SAFETY: both strings outlive the call.
     done(unsafe {
         proxy_replace_header_map_value(
-            REQUEST_HEADERS,
+            map,
             name.as_ptr(),
             name.len(),
             value.as_ptr(),
@@ -202,6 +227,11 @@ fn remove(map: u32, name: &[u8]) -> Option<()> {
 /// Removes all lines of a request header.
 pub(crate) fn remove_request_header(name: &[u8]) -> Option<()> {
     remove(REQUEST_HEADERS, name)
+}
+
+/// Removes all lines of a response header.
+pub(crate) fn remove_response_header(name: &str) -> Option<()> {
+    remove(RESPONSE_HEADERS, name.as_bytes())
 }
 
 /// Removes all lines of a request trailer.
@@ -240,6 +270,12 @@ pub(crate) fn set_property(path: &str, value: &str) -> Option<()> {
 pub(crate) fn resume_request() -> Option<()> {
     // SAFETY: no pointers.
     done(unsafe { proxy_continue_stream(HTTP_REQUEST) })
+}
+
+/// Lets the response of the effective context go on.
+pub(crate) fn resume_response() -> Option<()> {
+    // SAFETY: no pointers.
+    done(unsafe { proxy_continue_stream(HTTP_RESPONSE) })
 }
 
 /// Answers the request of the effective context.

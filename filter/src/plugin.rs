@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use contract::TokenRequest;
 use policy::{
     config::{Config, Mode},
-    decision::Reason,
+    effect::Effect,
     inbound::Inbound,
     key_schedule::KeyCall,
-    outbound::{Attempt, Outbound},
+    outbound::{Attempt, Challenged, Injected, Outbound, RETRY_HEADER, ResponseEffect},
     request::{Protocol, RequestHead},
     time::UnixTime,
     token_store::TokenCallResult,
@@ -34,6 +34,8 @@ const URGENT_TICK: u32 = 1;
 const INBOUND_RECORD: &str = "entra";
 /// Filter state with the outbound decision: a gateway may take both on one stream.
 const OUTBOUND_RECORD: &str = "entra_outbound";
+/// Filter state that says that the request has been made again: `%FILTER_STATE(wasm.entra_replay:PLAIN)%`.
+const REPLAY_NOTE: &str = "entra_replay";
 
 /// Value of `xds.listener_direction` on an inbound listener.
 const INBOUND_LISTENER: [u8; 8] = 1_i64.to_le_bytes();
@@ -45,9 +47,11 @@ pub(crate) struct Plugin {
     direction: Direction,
     calls: Vec<(u32, Call)>,
     waiting: Vec<u32>,
-    /// Streams that a token was injected into while they waited, with its destination: from here
-    /// they cannot be reached. Those that did not wait keep it themselves.
-    injected: HashMap<u32, String>,
+    /// Streams whose response waits, since it refuses the token.
+    challenged: HashMap<u32, Injected>,
+    /// Streams that a token was injected into while they waited: from here they cannot be reached.
+    /// Those that did not wait keep it themselves.
+    injected: HashMap<u32, Injected>,
     metrics: Metrics,
 }
 
@@ -81,6 +85,7 @@ impl Plugin {
             direction,
             calls: Vec::new(),
             waiting: Vec::new(),
+            challenged: HashMap::new(),
             injected: HashMap::new(),
             metrics: Metrics::new(name),
         };
@@ -88,8 +93,8 @@ impl Plugin {
         plugin
     }
 
-    /// A stream's request headers came. Says what becomes of it, and where a token goes with it.
-    pub(crate) fn on_request(&mut self, stream: u32) -> (Outcome, Option<String>) {
+    /// A stream's request headers came. Says what becomes of it, and which token goes with it.
+    pub(crate) fn on_request(&mut self, stream: u32) -> (Outcome, Option<Injected>) {
         let (outcome, injected) = self.decide();
         if outcome == Outcome::Held {
             self.waiting.push(stream);
@@ -100,19 +105,59 @@ impl Plugin {
         (outcome, injected)
     }
 
-    /// A stream's response headers came; `injected` is where a token went with its request.
-    pub(crate) fn on_response(&mut self, stream: u32, injected: Option<String>) {
-        let Direction::Outbound { policy } = &mut self.direction else { return };
+    /// A stream's response headers came; `injected` is the token that went with its request.
+    pub(crate) fn on_response(&mut self, stream: u32, injected: Option<Injected>) -> Outcome {
+        let Direction::Outbound { policy } = &mut self.direction else { return Outcome::GoesOn };
+        // Whether Envoy tries again is not the upstream's to say.
+        if host::remove_response_header(RETRY_HEADER).is_none() {
+            self.metrics.event(Event::HostFailed, 1);
+        }
         let waited = || self.injected.remove(&stream);
-        let Some(destination) = injected.or_else(waited) else { return };
+        let Some(injected) = injected.or_else(waited) else { return Outcome::GoesOn };
+        let destination = &injected.destination;
         let tls = || host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
-        if policy.on_response(&destination, tls) {
+        if policy.on_response(destination, tls) {
             self.metrics.event(Event::Plaintext, 1);
             let message = format!(
                 "entra-sidecar: connection to destination {destination} has no TLS: injection stopped"
             );
             host::log(Level::Error, &message);
         }
+        if !policy.answers_challenges(destination) || !host::has_response_header("www-authenticate")
+        {
+            return Outcome::GoesOn;
+        }
+        // One read for status and all lines: of a header alone the host gives only the first.
+        let Some(headers) = host::response_headers() else { return Outcome::GoesOn };
+        let response = Challenged::read(headers.lines());
+        let replayed = || host::property(REPLAY_NOTE).is_some();
+        let may_wait = self.waiting.len().saturating_add(self.challenged.len()) < MAX_WAITING;
+        let effect = policy.on_challenge(&injected, &response, replayed, may_wait, now());
+        let outcome = self.apply_to_response(effect);
+        if outcome == Outcome::Held {
+            self.challenged.insert(stream, injected);
+            self.tick_at_once();
+            host::act_for(stream);
+        }
+        outcome
+    }
+
+    /// Acts on the response of the effective context.
+    fn apply_to_response(&mut self, effect: ResponseEffect) -> Outcome {
+        let event = match effect {
+            ResponseEffect::Pass => return Outcome::GoesOn,
+            ResponseEffect::Hold => return Outcome::Held,
+            ResponseEffect::Declined => Event::ChallengeDeclined,
+            ResponseEffect::Failed => Event::ChallengeFailed,
+            ResponseEffect::Replay => {
+                // The note comes first: without it there must be no second time.
+                let asked = host::set_property(REPLAY_NOTE, "1")
+                    .and_then(|()| host::set_response_header(RETRY_HEADER, "1"));
+                if asked.is_some() { Event::ChallengeAnswered } else { Event::HostFailed }
+            }
+        };
+        self.metrics.event(event, 1);
+        Outcome::GoesOn
     }
 
     /// A stream's request trailers came: identity must not arrive behind the decision.
@@ -138,6 +183,9 @@ impl Plugin {
         self.waiting.retain(|waiting| *waiting != stream);
         if !self.injected.is_empty() {
             self.injected.remove(&stream);
+        }
+        if !self.challenged.is_empty() {
+            self.challenged.remove(&stream);
         }
     }
 
@@ -182,7 +230,7 @@ impl Plugin {
                 continue;
             }
             let (outcome, injected) = self.decide();
-            self.injected.extend(injected.map(|destination| (stream, destination)));
+            self.injected.extend(injected.map(|injected| (stream, injected)));
             match outcome {
                 Outcome::GoesOn => {
                     host::resume_request();
@@ -191,9 +239,26 @@ impl Plugin {
                 Outcome::Answered => {}
             }
         }
+        self.wake_responses();
         host::act_for(self.root);
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || !self.challenged.is_empty() {
             self.tick_at_once();
+        }
+    }
+
+    /// Judges every response that waits anew.
+    fn wake_responses(&mut self) {
+        for (stream, injected) in std::mem::take(&mut self.challenged) {
+            let Direction::Outbound { policy } = &mut self.direction else { return };
+            if host::act_for(stream).is_none() {
+                continue;
+            }
+            let effect = policy.on_challenge_answer(&injected, now());
+            if self.apply_to_response(effect) == Outcome::Held {
+                self.challenged.insert(stream, injected);
+            } else {
+                host::resume_response();
+            }
         }
     }
 
@@ -269,8 +334,8 @@ impl Plugin {
     }
 
     /// Judges a stream's request and acts on it.
-    fn decide(&mut self) -> (Outcome, Option<String>) {
-        let may_wait = self.waiting.len() < MAX_WAITING;
+    fn decide(&mut self) -> (Outcome, Option<Injected>) {
+        let may_wait = self.waiting.len().saturating_add(self.challenged.len()) < MAX_WAITING;
         let (effect, record, destination) = match &mut self.direction {
             Direction::Inbound { policy, .. } => {
                 let Some(headers) = host::request_headers() else {
@@ -296,6 +361,7 @@ impl Plugin {
                     inbound_listener: destination.is_some()
                         && host::property("xds\0listener_direction")
                             .is_some_and(|direction| direction == INBOUND_LISTENER),
+                    replayed: authorization.is_some() && host::property(REPLAY_NOTE).is_some(),
                     authorization,
                 };
                 let protocol = || match host::request_header("content-type") {
@@ -313,8 +379,12 @@ impl Plugin {
             self.metrics.event(Event::HostFailed, 1);
             return (apply::refuse(), None);
         };
-        let injected = effect.decision().is_some_and(|d| d.reason == Reason::Injected);
-        (outcome, destination.filter(|_| injected))
+        let token = match &effect {
+            Effect::Continue(edits, _) => edits.token().cloned(),
+            Effect::Reply(..) | Effect::Wait => None,
+        };
+        let injected = destination.zip(token);
+        (outcome, injected.map(|(destination, token)| Injected { destination, token }))
     }
 
     /// Observing is no enforcement, and must not be mistaken for it.

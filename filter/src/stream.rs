@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use policy::outbound::Injected;
 use proxy_wasm::{
     traits::{Context, HttpContext},
     types::Action,
@@ -16,8 +17,8 @@ use crate::{
 pub(crate) struct Stream {
     pub(crate) id: u32,
     pub(crate) plugin: Option<Rc<RefCell<Plugin>>>,
-    /// Where a token went with the request.
-    pub(crate) injected: Option<String>,
+    /// The token that went with the request.
+    pub(crate) injected: Option<Injected>,
 }
 
 impl Context for Stream {}
@@ -45,10 +46,14 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        if let Some(plugin) = &self.plugin {
-            plugin.borrow_mut().on_response(self.id, self.injected.take());
+        let outcome = match &self.plugin {
+            Some(plugin) => plugin.borrow_mut().on_response(self.id, self.injected.take()),
+            None => Outcome::GoesOn,
+        };
+        match outcome {
+            Outcome::GoesOn => Action::Continue,
+            Outcome::Held | Outcome::Answered => Action::Pause,
         }
-        Action::Continue
     }
 }
 

@@ -65,13 +65,16 @@ impl TokenStore {
         may_wait: bool,
         now: UnixTime,
     ) -> ChallengeAnswer {
-        let answer = self.challenged(request, token, now);
-        if answer != ChallengeAnswer::None || !may_wait {
-            return if may_wait || answer == ChallengeAnswer::Replay { answer } else { ChallengeAnswer::None };
+        match self.challenged(request, token, now) {
+            ChallengeAnswer::Replay => ChallengeAnswer::Replay,
+            _ if !may_wait => ChallengeAnswer::None,
+            ChallengeAnswer::Wait => ChallengeAnswer::Wait,
+            ChallengeAnswer::None => {
+                let slot = self.slots.iter_mut().find(|(held, _)| held == request);
+                let asked = slot.is_some_and(|(_, slot)| slot.ask_with(claims, now));
+                if asked { ChallengeAnswer::Wait } else { ChallengeAnswer::None }
+            }
         }
-        let slot = self.slots.iter_mut().find(|(held, _)| held == request).map(|(_, slot)| slot);
-        let asked = slot.is_some_and(|slot| slot.ask_with(claims, now));
-        if asked { ChallengeAnswer::Wait } else { ChallengeAnswer::None }
     }
 
     /// What is known by now about a token that was challenged.
