@@ -25,7 +25,6 @@ const CALL_RESPONSE_HEADERS: u32 = 6;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const HTTP_REQUEST: u32 = 0;
-const HTTP_RESPONSE: u32 = 1;
 
 /// Kind of a metric (`proxy_metric_type_t`).
 #[derive(Debug, Clone, Copy)]
@@ -209,13 +208,7 @@ pub(crate) fn set_response_header(name: &str, value: &str) -> Option<()> {
 fn set(map: u32, name: &str, value: &str) -> Option<()> {
     // SAFETY: both strings outlive the call.
     done(unsafe {
-        proxy_replace_header_map_value(
-            map,
-            name.as_ptr(),
-            name.len(),
-            value.as_ptr(),
-            value.len(),
-        )
+        proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
     })
 }
 
@@ -270,12 +263,6 @@ pub(crate) fn set_property(path: &str, value: &str) -> Option<()> {
 pub(crate) fn resume_request() -> Option<()> {
     // SAFETY: no pointers.
     done(unsafe { proxy_continue_stream(HTTP_REQUEST) })
-}
-
-/// Lets the response of the effective context go on.
-pub(crate) fn resume_response() -> Option<()> {
-    // SAFETY: no pointers.
-    done(unsafe { proxy_continue_stream(HTTP_RESPONSE) })
 }
 
 /// Answers the request of the effective context.

@@ -47,8 +47,6 @@ pub(crate) struct Plugin {
     direction: Direction,
     calls: Vec<(u32, Call)>,
     waiting: Vec<u32>,
-    /// Streams whose response waits, since it refuses the token.
-    challenged: HashMap<u32, Injected>,
     /// Streams that a token was injected into while they waited: from here they cannot be reached.
     /// Those that did not wait keep it themselves.
     injected: HashMap<u32, Injected>,
@@ -85,7 +83,6 @@ impl Plugin {
             direction,
             calls: Vec::new(),
             waiting: Vec::new(),
-            challenged: HashMap::new(),
             injected: HashMap::new(),
             metrics: Metrics::new(name),
         };
@@ -106,14 +103,14 @@ impl Plugin {
     }
 
     /// A stream's response headers came; `injected` is the token that went with its request.
-    pub(crate) fn on_response(&mut self, stream: u32, injected: Option<Injected>) -> Outcome {
-        let Direction::Outbound { policy } = &mut self.direction else { return Outcome::GoesOn };
+    pub(crate) fn on_response(&mut self, stream: u32, injected: Option<Injected>) {
+        let Direction::Outbound { policy } = &mut self.direction else { return };
         // Whether Envoy tries again is not the upstream's to say.
         if host::remove_response_header(RETRY_HEADER).is_none() {
             self.metrics.event(Event::HostFailed, 1);
         }
         let waited = || self.injected.remove(&stream);
-        let Some(injected) = injected.or_else(waited) else { return Outcome::GoesOn };
+        let Some(injected) = injected.or_else(waited) else { return };
         let destination = &injected.destination;
         let tls = || host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
         if policy.on_response(destination, tls) {
@@ -125,39 +122,27 @@ impl Plugin {
         }
         if !policy.answers_challenges(destination) || !host::has_response_header("www-authenticate")
         {
-            return Outcome::GoesOn;
+            return;
         }
         // One read for status and all lines: of a header alone the host gives only the first.
-        let Some(headers) = host::response_headers() else { return Outcome::GoesOn };
+        let Some(headers) = host::response_headers() else { return };
         let response = Challenged::read(headers.lines());
         let replayed = || host::property(REPLAY_NOTE).is_some();
-        let may_wait = self.waiting.len().saturating_add(self.challenged.len()) < MAX_WAITING;
-        let effect = policy.on_challenge(&injected, &response, replayed, may_wait, now());
-        let outcome = self.apply_to_response(effect);
-        if outcome == Outcome::Held {
-            self.challenged.insert(stream, injected);
-            self.tick_at_once();
-            host::act_for(stream);
-        }
-        outcome
-    }
-
-    /// Acts on the response of the effective context.
-    fn apply_to_response(&mut self, effect: ResponseEffect) -> Outcome {
-        let event = match effect {
-            ResponseEffect::Pass => return Outcome::GoesOn,
-            ResponseEffect::Hold => return Outcome::Held,
-            ResponseEffect::Declined => Event::ChallengeDeclined,
-            ResponseEffect::Failed => Event::ChallengeFailed,
+        let may_wait = self.waiting.len() < MAX_WAITING;
+        match policy.on_challenge(&injected, &response, replayed, may_wait, now()) {
+            ResponseEffect::Pass => {}
+            ResponseEffect::Declined => self.metrics.event(Event::ChallengeDeclined, 1),
             ResponseEffect::Replay => {
                 // The note comes first: without it there must be no second time.
                 let asked = host::set_property(REPLAY_NOTE, "1")
                     .and_then(|()| host::set_response_header(RETRY_HEADER, "1"));
-                if asked.is_some() { Event::ChallengeAnswered } else { Event::HostFailed }
+                if asked.is_none() {
+                    self.metrics.event(Event::HostFailed, 1);
+                }
+                self.tick_at_once();
+                host::act_for(stream);
             }
-        };
-        self.metrics.event(event, 1);
-        Outcome::GoesOn
+        }
     }
 
     /// A stream's request trailers came: identity must not arrive behind the decision.
@@ -183,9 +168,6 @@ impl Plugin {
         self.waiting.retain(|waiting| *waiting != stream);
         if !self.injected.is_empty() {
             self.injected.remove(&stream);
-        }
-        if !self.challenged.is_empty() {
-            self.challenged.remove(&stream);
         }
     }
 
@@ -239,26 +221,9 @@ impl Plugin {
                 Outcome::Answered => {}
             }
         }
-        self.wake_responses();
         host::act_for(self.root);
-        if !self.waiting.is_empty() || !self.challenged.is_empty() {
+        if !self.waiting.is_empty() {
             self.tick_at_once();
-        }
-    }
-
-    /// Judges every response that waits anew.
-    fn wake_responses(&mut self) {
-        for (stream, injected) in std::mem::take(&mut self.challenged) {
-            let Direction::Outbound { policy } = &mut self.direction else { return };
-            if host::act_for(stream).is_none() {
-                continue;
-            }
-            let effect = policy.on_challenge_answer(&injected, now());
-            if self.apply_to_response(effect) == Outcome::Held {
-                self.challenged.insert(stream, injected);
-            } else {
-                host::resume_response();
-            }
         }
     }
 
@@ -335,7 +300,7 @@ impl Plugin {
 
     /// Judges a stream's request and acts on it.
     fn decide(&mut self) -> (Outcome, Option<Injected>) {
-        let may_wait = self.waiting.len().saturating_add(self.challenged.len()) < MAX_WAITING;
+        let may_wait = self.waiting.len() < MAX_WAITING;
         let (effect, record, destination) = match &mut self.direction {
             Direction::Inbound { policy, .. } => {
                 let Some(headers) = host::request_headers() else {
@@ -369,6 +334,11 @@ impl Plugin {
                     Ok(None) | Err(_) => Protocol::Http,
                 };
                 let effect = policy.on_request(&attempt, may_wait, now(), protocol);
+                match policy.replayed_with_newer(&attempt, &effect) {
+                    Some(true) => self.metrics.event(Event::ChallengeAnswered, 1),
+                    Some(false) => self.metrics.event(Event::ChallengeFailed, 1),
+                    None => {}
+                }
                 (effect, OUTBOUND_RECORD, destination)
             }
         };

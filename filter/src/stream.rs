@@ -46,14 +46,11 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        let outcome = match &self.plugin {
-            Some(plugin) => plugin.borrow_mut().on_response(self.id, self.injected.take()),
-            None => Outcome::GoesOn,
-        };
-        match outcome {
-            Outcome::GoesOn => Action::Continue,
-            Outcome::Held | Outcome::Answered => Action::Pause,
+        if let Some(plugin) = &self.plugin {
+            plugin.borrow_mut().on_response(self.id, self.injected.take());
         }
+        // Never held: up to 1.36 Envoy crashes when it retries after a held response.
+        Action::Continue
     }
 }
 

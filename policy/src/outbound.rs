@@ -59,6 +59,12 @@ impl std::fmt::Debug for Attempt<'_> {
     }
 }
 
+impl Attempt<'_> {
+    fn carries(&self, token: &Secret) -> bool {
+        self.authorization.as_deref() == Some(token.expose().as_bytes())
+    }
+}
+
 impl Outbound {
     /// Starts with nothing but the configuration.
     pub fn new(config: OutboundConfig) -> Self {
@@ -85,9 +91,8 @@ impl Outbound {
         // A retried attempt still carries what we set on the one before: it is not the
         // application's, and goes nowhere without being judged anew.
         let present = attempt.authorization.as_deref();
-        let ours = present.is_some_and(|authorization| {
-            attempt.replayed || self.tokens.is_ours(authorization)
-        });
+        let ours = present
+            .is_some_and(|authorization| attempt.replayed || self.tokens.is_ours(authorization));
         let foreign = present.is_some() && !ours;
         let answer = |reason, rule: &OutboundRule, retry_after, error: Option<&TypedError>| {
             let reply = match error {
@@ -120,6 +125,11 @@ impl Outbound {
             _ => {}
         }
         match self.tokens.ask(&rule.token, now) {
+            TokenAnswer::Authorization(header)
+                if may_wait && self.awaits_challenge(rule, attempt, &header) =>
+            {
+                Effect::Wait
+            }
             TokenAnswer::Authorization(header) => {
                 let set = vec![("authorization".into(), HeaderValue::Secret(header))];
                 let edits = Edits { remove: Vec::new(), set };

@@ -83,11 +83,9 @@ impl Reply {
         let reply = Self { details: reason.code(), status, grpc_status: None, headers, body };
         match protocol {
             Protocol::Http => reply.with_header("content-type", "application/problem+json"),
-            Protocol::Grpc => Self {
-                grpc_status: Some(grpc_status),
-                body: Cow::Borrowed(""),
-                ..reply
-            },
+            Protocol::Grpc => {
+                Self { grpc_status: Some(grpc_status), body: Cow::Borrowed(""), ..reply }
+            }
             // A response without body carries the status in its headers
             // (github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md).
             Protocol::GrpcWeb => Self { status: 200, body: Cow::Borrowed(""), ..reply }

@@ -12,7 +12,6 @@ use crate::{decision::Reason, time::UnixTime};
 
 mod challenge;
 
-pub use challenge::ChallengeAnswer;
 use challenge::Challenge;
 
 /// A token is not used in its last seconds: it must still be good when it arrives.
@@ -127,7 +126,8 @@ impl TokenStore {
 
     /// A call to make now, if any. It is in flight until [`Self::on_result`].
     pub fn next_call(&mut self, now: UnixTime) -> Option<TokenRequest> {
-        let challenged = self.slots.iter_mut().find_map(|(request, slot)| slot.challenge.call(request));
+        let challenged =
+            self.slots.iter_mut().find_map(|(request, slot)| slot.challenge.call(request));
         if challenged.is_some() {
             return challenged;
         }

@@ -67,7 +67,8 @@ mod tests {
 
     const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
     /// [`CLAIMS`] in Base64; its padding is one character.
-    const BASE64: &str = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwidmFsdWUiOiIxNjA0MTA2NjUxIn19fQ==";
+    const BASE64: &str =
+        "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwidmFsdWUiOiIxNjA0MTA2NjUxIn19fQ==";
 
     fn check(lines: &[&str], expected: Option<&str>) {
         let found = claims(lines.iter().map(|line| line.as_bytes()));
@@ -96,7 +97,9 @@ mod tests {
             format!("Bearer claims=\"{BASE64}\",error=insufficient_claims"),
             format!("bearer Error = \"insufficient_claims\" ,\tCLAIMS = \"{BASE64}\""),
             format!("Bearer error=\"insufficient\\_claims\", claims=\"\\e{}\"", &BASE64[1..]),
-            format!(", Bearer x=\"a, \\\"Bearer\\\" b\", error=insufficient_claims, claims=\"{BASE64}\""),
+            format!(
+                ", Bearer x=\"a, \\\"Bearer\\\" b\", error=insufficient_claims, claims=\"{BASE64}\""
+            ),
             // Without padding the value needs no quotes.
             format!("Bearer error=insufficient_claims, claims={}", BASE64.trim_end_matches('=')),
         ] {
@@ -110,7 +113,9 @@ mod tests {
         for lines in [
             vec!["Negotiate".to_owned(), ours.clone()],
             vec![ours.clone(), "Basic realm=\"x\"".to_owned()],
-            vec![format!("Negotiate, Basic realm=\"a\", {ours}, PoP error=\"insufficient_claims\"")],
+            vec![format!(
+                "Negotiate, Basic realm=\"a\", {ours}, PoP error=\"insufficient_claims\""
+            )],
             vec![format!("Bearer error=\"invalid_token\", {ours}")],
             vec!["Bearer error=\"insufficient_claims\"".to_owned(), ours.clone()],
             vec![ours.clone(), ours.clone()],

@@ -105,6 +105,23 @@ impl Reply {
         Self { status, headers: Vec::new(), body: Vec::new(), trailers: Vec::new() }
     }
 
+    /// The claims challenge with which Microsoft Graph refuses a token before its end
+    /// (learn.microsoft.com/entra/identity-platform/app-resilience-continuous-access-evaluation).
+    pub fn challenge(claims: &Value) -> Self {
+        use base64::Engine;
+        let claims = base64::engine::general_purpose::STANDARD.encode(claims.to_string());
+        let challenge = format!(
+            "Bearer realm=\"\", authorization_uri=\"https://login.microsoftonline.com/common/oauth2/\
+             authorize\", client_id=\"00000003-0000-0000-c000-000000000000\", \
+             error=\"insufficient_claims\", claims=\"{claims}\""
+        );
+        let error = json!({"error": {
+            "code": "InvalidAuthenticationToken",
+            "message": "Continuous access evaluation resulted in challenge with result: InteractionRequired",
+        }});
+        Self { status: 401, ..Self::json(&error) }.header("www-authenticate", &challenge)
+    }
+
     /// Adds a header line.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {

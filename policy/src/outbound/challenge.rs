@@ -1,30 +1,29 @@
 //! A response that refuses the injected token with a claims challenge: is it answered?
 //!
 //! Continuous access evaluation lets an API refuse a token before its end and say what a new one
-//! must satisfy. The broker gets the new one (`token_store/challenge.rs`); then the attempt is made
-//! again. The upstream writes the response, so it decides nothing here but whether to be asked
-//! once: not how often, not with what, and not whether Envoy tries again.
+//! must satisfy. The attempt is made again at once, and the second one waits while the broker gets
+//! the new token (`token_store/challenge.rs`): so no response is held, and it makes no difference
+//! whether the upstream stays. The upstream writes the response, so it decides nothing here but
+//! whether to be asked once more: not how often, not with what, and not whether Envoy tries again.
 
-use super::{Injected, Outbound, OutboundRule};
-use crate::{claims_challenge, time::UnixTime, token_store::ChallengeAnswer, www_authenticate};
+use contract::Secret;
+
+use super::{Attempt, Injected, Outbound, OutboundRule};
+use crate::{claims_challenge, effect::Effect, time::UnixTime, www_authenticate};
 
 /// The response header by which the filter has Envoy try again (`retriable_headers` of the route).
 /// From an upstream it is removed.
 pub const RETRY_HEADER: &str = "x-entra-retry";
 
-/// What becomes of a response.
+/// What becomes of a response. It is never held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseEffect {
-    /// It goes to the application as it is; it holds no challenge that could be ours to answer.
+    /// It goes to the application; it is no challenge that could be ours to answer.
     Pass,
-    /// Keep it until the broker has answered, then ask [`Outbound::on_challenge_answer`].
-    Hold,
-    /// Set [`RETRY_HEADER`] on it: Envoy makes the attempt again.
-    Replay,
-    /// It goes to the application: the challenge was not taken to the broker.
+    /// It goes to the application: a challenge that is not answered.
     Declined,
-    /// It goes to the application: the broker gave no other token.
-    Failed,
+    /// Set [`RETRY_HEADER`] on it: Envoy makes the attempt again, and that waits for the broker.
+    Replay,
 }
 
 /// What is known of a response that has a `WWW-Authenticate`.
@@ -59,7 +58,8 @@ impl Outbound {
 
     /// A response with a `WWW-Authenticate` came on an attempt that a token was injected into.
     ///
-    /// `may_wait` is false where too many wait already; `replayed` says whether we asked for this
+    /// It counts where the rule says so, the response is a 401 with claims that may be sent on, and
+    /// the request has not been made again before. `may_wait` is false where too many wait already; `replayed` says whether we asked for this
     /// attempt: each request is made again once. It is only asked of what is a challenge.
     pub fn on_challenge(
         &mut self,
@@ -85,23 +85,29 @@ impl Outbound {
             return ResponseEffect::Declined;
         }
         let request = rule.token.clone();
-        match self.tokens.challenge(&request, &injected.token, &claims, may_wait, now) {
-            ChallengeAnswer::Replay => ResponseEffect::Replay,
-            ChallengeAnswer::Wait => ResponseEffect::Hold,
-            ChallengeAnswer::None => ResponseEffect::Declined,
+        if self.tokens.challenge(&request, &injected.token, &claims, may_wait, now) {
+            ResponseEffect::Replay
+        } else {
+            ResponseEffect::Declined
         }
     }
 
-    /// The broker has answered somebody: what becomes of a response that was held?
-    pub fn on_challenge_answer(&self, injected: &Injected, now: UnixTime) -> ResponseEffect {
-        let Some(rule) = self.challenged_rule(&injected.destination) else {
-            return ResponseEffect::Failed;
-        };
-        match self.tokens.challenged(&rule.token, &injected.token, now) {
-            ChallengeAnswer::Replay => ResponseEffect::Replay,
-            ChallengeAnswer::Wait => ResponseEffect::Hold,
-            ChallengeAnswer::None => ResponseEffect::Failed,
-        }
+    /// Whether a replay must wait: the token that it would get is the one that was refused, and the
+    /// broker is being asked for another.
+    pub(super) fn awaits_challenge(
+        &self,
+        rule: &OutboundRule,
+        attempt: &Attempt<'_>,
+        token: &Secret,
+    ) -> bool {
+        attempt.replayed && attempt.carries(token) && self.tokens.is_challenged(&rule.token)
+    }
+
+    /// Of a replay that goes out: whether it has another token than was refused. Without one the
+    /// application gets the challenge, from the upstream that is asked once more.
+    pub fn replayed_with_newer(&self, attempt: &Attempt<'_>, effect: &Effect) -> Option<bool> {
+        let Effect::Continue(edits, _) = effect else { return None };
+        attempt.replayed.then(|| edits.token().is_some_and(|token| !attempt.carries(token)))
     }
 
     fn challenged_rule(&self, destination: &str) -> Option<&OutboundRule> {

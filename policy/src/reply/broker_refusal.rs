@@ -76,8 +76,7 @@ impl Reply {
 /// One line for who reads a log of the application.
 fn message(problem: &Problem) -> String {
     let mut message = format!("{}; {}", problem.code, problem.detail);
-    for (name, id) in
-        [("correlation_id", &problem.correlation_id), ("trace_id", &problem.trace_id)]
+    for (name, id) in [("correlation_id", &problem.correlation_id), ("trace_id", &problem.trace_id)]
     {
         if let Some(id) = id {
             message.push_str(&format!("; {name} {id}"));

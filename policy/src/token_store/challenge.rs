@@ -1,14 +1,12 @@
 //! A token that its destination refused with a claims challenge: the broker is asked for another.
 //!
-//! One call per token at one time, for everybody whose response is held because of it, and none
+//! One call per token at one time, for everybody whose response challenged it, and none
 //! for a while after its answer: a destination that challenges everything must not set the pace.
 //! Which challenges count at all is decided in `outbound`; the broker limits what reaches Entra.
 
 use contract::{Secret, TokenRequest};
 
-use super::{
-    MAX_RETRY_AFTER_SECONDS, Slot, TokenCallResult, TokenStore, acceptable,
-};
+use super::{MAX_RETRY_AFTER_SECONDS, Slot, TokenCallResult, TokenStore, acceptable};
 use crate::time::UnixTime;
 
 /// Pause after an answer that does not say how long, in seconds: the broker's own for acquisitions
@@ -40,21 +38,9 @@ struct Pause {
     seconds: u64,
 }
 
-/// What becomes of a response that challenges a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChallengeAnswer {
-    /// There is a newer token: try again with it.
-    Replay,
-    /// The broker is being asked for one.
-    Wait,
-    /// There is none, and it is not the time to ask.
-    None,
-}
-
 impl TokenStore {
     /// A response refused `token`, which was this store's for the request, and challenged with
-    /// `claims`. After [`ChallengeAnswer::Wait`] and the broker's answer [`Self::challenged`] says
-    /// what came of it.
+    /// `claims`. Says whether there is another token, or the broker is being asked for one.
     ///
     /// `may_wait` is false where too many wait already.
     pub fn challenge(
@@ -64,33 +50,20 @@ impl TokenStore {
         claims: &str,
         may_wait: bool,
         now: UnixTime,
-    ) -> ChallengeAnswer {
-        match self.challenged(request, token, now) {
-            ChallengeAnswer::Replay => ChallengeAnswer::Replay,
-            _ if !may_wait => ChallengeAnswer::None,
-            ChallengeAnswer::Wait => ChallengeAnswer::Wait,
-            ChallengeAnswer::None => {
-                let slot = self.slots.iter_mut().find(|(held, _)| held == request);
-                let asked = slot.is_some_and(|(_, slot)| slot.ask_with(claims, now));
-                if asked { ChallengeAnswer::Wait } else { ChallengeAnswer::None }
-            }
+    ) -> bool {
+        let slot = self.slots.iter_mut().find(|(held, _)| held == request);
+        let Some((_, slot)) = slot else { return false };
+        match &slot.current {
+            Some(held) if !held.usable(now) => false,
+            Some(held) if *held.header != *token => true,
+            Some(_) => may_wait && (slot.challenge.is_open() || slot.ask_with(claims, now)),
+            None => false,
         }
     }
 
-    /// What is known by now about a token that was challenged.
-    pub fn challenged(
-        &self,
-        request: &TokenRequest,
-        token: &Secret,
-        now: UnixTime,
-    ) -> ChallengeAnswer {
-        let Some(slot) = self.slot(request) else { return ChallengeAnswer::None };
-        let newer = |held: &super::Held| held.usable(now) && *held.header != *token;
-        match slot.challenge.state {
-            _ if slot.current.as_ref().is_some_and(newer) => ChallengeAnswer::Replay,
-            State::None => ChallengeAnswer::None,
-            State::Due(..) | State::InFlight => ChallengeAnswer::Wait,
-        }
+    /// Whether the broker is being asked for another token than the one that is held.
+    pub fn is_challenged(&self, request: &TokenRequest) -> bool {
+        self.slot(request).is_some_and(|slot| slot.challenge.is_open())
     }
 }
 
@@ -98,9 +71,9 @@ impl Slot {
     /// Has the broker asked for a token that satisfies the claims, instead of the one that is
     /// held. False where that cannot be now.
     fn ask_with(&mut self, claims: &str, now: UnixTime) -> bool {
-        let held = self.current.as_ref().filter(|held| held.usable(now));
         // Without a name for the refused token an older broker would give out the same again.
-        let Some(hash) = held.and_then(|held| held.hash.clone()) else { return false };
+        let hash = self.current.as_ref().and_then(|held| held.hash.clone());
+        let Some(hash) = hash else { return false };
         if self.challenge.pause.as_ref().is_some_and(|pause| pause.lasts(now)) {
             return false;
         }
@@ -132,6 +105,10 @@ impl Slot {
 }
 
 impl Challenge {
+    fn is_open(&self) -> bool {
+        !matches!(self.state, State::None)
+    }
+
     /// The call to make, once.
     pub(super) fn call(&mut self, request: &TokenRequest) -> Option<TokenRequest> {
         match std::mem::take(&mut self.state) {
