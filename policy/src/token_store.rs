@@ -46,8 +46,8 @@ struct Slot {
 #[derive(Debug)]
 struct Refusal {
     reason: Reason,
-    /// In the broker's words, where it said some.
-    error: Option<Rc<TypedError>>,
+    /// In the broker's words; in ours where it said none.
+    error: Rc<TypedError>,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub enum TokenAnswer {
         reason: Reason,
         /// Seconds.
         retry_after: u64,
-        /// The broker's refusal, where it was one.
+        /// What was said the last time, where the broker has been asked at all.
         error: Option<Rc<TypedError>>,
     },
 }
@@ -107,7 +107,7 @@ impl TokenStore {
             _ => TokenAnswer::Refused {
                 reason: slot.refusal.as_ref().map_or(Reason::TokenUnavailable, |r| r.reason),
                 retry_after: slot.next_fetch.since(now).max(1),
-                error: slot.refusal.as_ref().and_then(|refusal| refusal.error.clone()),
+                error: slot.refusal.as_ref().map(|refusal| refusal.error.clone()),
             },
         }
     }
@@ -146,20 +146,18 @@ impl TokenStore {
             return slot.on_challenge_result(request, &result, now);
         }
         slot.in_flight = false;
-        let (refusal, pause) = match result {
+        let (error, pause) = match result {
             TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
                 return slot.hold(&token, now);
             }
-            TokenCallResult::Issued(_) | TokenCallResult::Failed => {
-                (Refusal { reason: Reason::TokenUnavailable, error: None }, None)
-            }
+            TokenCallResult::Issued(_) | TokenCallResult::Failed => (unreachable(), None),
             TokenCallResult::Refused(error) => {
-                let (reason, pause) = (reason_of(error.kind), error.retry_after);
-                (Refusal { reason, error: Some(Rc::new(error)) }, pause)
+                let pause = error.retry_after;
+                (error, pause)
             }
         };
         slot.failures = slot.failures.saturating_add(1);
-        slot.refusal = Some(refusal);
+        slot.refusal = Some(Refusal { reason: reason_of(error.kind), error: Rc::new(error) });
         let backoff = 1_u64.checked_shl(slot.failures.saturating_sub(1)).unwrap_or(u64::MAX);
         let pause = pause.map_or(backoff.min(MAX_BACKOFF_SECONDS), |seconds| {
             seconds.clamp(1, MAX_RETRY_AFTER_SECONDS)
@@ -232,6 +230,18 @@ fn acceptable(token: &IssuedToken, request: &TokenRequest, now: UnixTime) -> boo
         && now.plus(MARGIN_SECONDS) < UnixTime(token.expires_on)
         && !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+}
+
+/// What is said of a broker that said nothing, or nothing of use.
+fn unreachable() -> TypedError {
+    TypedError {
+        error: "broker_unavailable: the token broker gave no usable answer".to_owned(),
+        kind: ErrorKind::Transient,
+        retry_after: None,
+        claims: None,
+        correlation_id: None,
+        trace_id: None,
+    }
 }
 
 /// What a caller is told: only what no waiting can mend is "denied".

@@ -132,3 +132,113 @@ fn claims(text: &str) -> Option<String> {
 fn escaped(text: &str) -> String {
     text.replace('%', "%25")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn refusal() -> TypedError {
+        TypedError {
+            error: "interaction_required AADSTS53003: Conditional Access does not allow it".into(),
+            kind: ErrorKind::ClaimsChallenge,
+            retry_after: None,
+            claims: Some(
+                r#"{"access_token":{"capolids":{"essential":true,"values":["g"]}}}"#.into(),
+            ),
+            correlation_id: Some("0a-1".into()),
+            trace_id: Some("0b-2".into()),
+        }
+    }
+
+    fn rendered(protocol: Protocol, error: &TypedError) -> Reply {
+        Reply::broker_refused(Reason::TokenDenied, protocol, Some(7), error)
+    }
+
+    fn body(error: &TypedError) -> Value {
+        serde_json::from_str(&rendered(Protocol::Http, error).body).unwrap()
+    }
+
+    #[test]
+    fn the_application_is_told_code_ids_claims_and_what_to_do() {
+        let reply = rendered(Protocol::Http, &refusal());
+        assert_eq!((reply.status, reply.details), (403, "token_denied"));
+        assert!(reply.headers.contains(&("content-type", "application/problem+json".into())));
+        assert_eq!(
+            body(&refusal()),
+            json!({
+                "type": "about:blank",
+                "title": "Forbidden",
+                "status": 403,
+                "detail": advice(ErrorKind::ClaimsChallenge),
+                "code": "interaction_required AADSTS53003: Conditional Access does not allow it",
+                "kind": "claims_challenge",
+                "correlation_id": "0a-1",
+                "trace_id": "0b-2",
+                "claims": r#"{"access_token":{"capolids":{"essential":true,"values":["g"]}}}"#,
+            })
+        );
+        let bare = TypedError { claims: None, correlation_id: None, trace_id: None, ..refusal() };
+        let members: Vec<_> = body(&bare).as_object().unwrap().keys().cloned().collect();
+        assert_eq!(members, ["code", "detail", "kind", "status", "title", "type"]);
+    }
+
+    #[test]
+    fn what_cannot_be_had_now_is_a_503_with_the_time_to_try_again() {
+        let error = TypedError { kind: ErrorKind::Throttled, ..refusal() };
+        let reply =
+            Reply::broker_refused(Reason::TokenUnavailable, Protocol::Http, Some(7), &error);
+        assert_eq!(reply.status, 503);
+        assert!(reply.headers.contains(&("retry-after", "7".into())));
+        assert!(reply.body.contains(r#""status":503"#) && reply.body.contains("Service Unavail"));
+    }
+
+    #[test]
+    fn grpc_gets_the_same_in_its_message() {
+        let reply = rendered(Protocol::Grpc, &refusal());
+        assert_eq!(reply.grpc_status, Some(7));
+        let expected = format!(
+            "{}; {}; correlation_id 0a-1; trace_id 0b-2",
+            refusal().error,
+            advice(ErrorKind::ClaimsChallenge)
+        );
+        assert_eq!(reply.body, expected);
+        let error = TypedError { error: "100% wrong".into(), ..refusal() };
+        let web = rendered(Protocol::GrpcWeb, &error);
+        assert_eq!((web.status, &*web.body), (200, ""));
+        let message = web.headers.iter().find(|(name, _)| *name == "grpc-message").unwrap();
+        assert!(message.1.starts_with("100%25 wrong; "), "{}", message.1);
+    }
+
+    #[test]
+    fn w13_the_brokers_text_is_bounded_and_plain() {
+        let strange = TypedError {
+            error: format!("a\"\n\u{1b}<b>&\u{e9}\\{}", "x".repeat(10_000)),
+            correlation_id: Some("0a\r\nx-evil: 1".into()),
+            trace_id: Some("0".repeat(MAX_ID + 1)),
+            claims: Some("{\"a\":\"\u{e9}\"}".into()),
+            ..refusal()
+        };
+        let members = body(&strange);
+        let code = members["code"].as_str().unwrap();
+        assert_eq!(code.len(), MAX_TEXT);
+        assert!(code.starts_with("a???") && code.contains("?b???"), "{code:.20}");
+        for absent in ["correlation_id", "trace_id", "claims"] {
+            assert_eq!(members.get(absent), None, "{absent}");
+        }
+        for claims in
+            ["", "x", "[]", "{\"a\":1,\"a\":2}", &format!("{{\"a\":\"{}\"}}", "x".repeat(4_096))]
+        {
+            let error = TypedError { claims: Some(claims.to_owned()), ..refusal() };
+            assert_eq!(body(&error).get("claims"), None, "{claims:.20}");
+        }
+        let longest = TypedError { trace_id: Some("0".repeat(MAX_ID)), ..refusal() };
+        assert!(body(&longest).get("trace_id").is_some());
+        let empty = TypedError { trace_id: Some(String::new()), ..refusal() };
+        assert_eq!(body(&empty).get("trace_id"), None);
+        let message = rendered(Protocol::GrpcWeb, &strange);
+        let (_, text) = message.headers.iter().find(|(name, _)| *name == "grpc-message").unwrap();
+        assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    }
+}
