@@ -3,10 +3,12 @@
 //! It answers over TLS as `login.microsoftonline.com` and the national clouds' hosts, and is
 //! reached through its own CONNECT proxy: `HTTPS_PROXY` and the CA file are all that a client
 //! needs, so nothing under test has a setting for another host or issuer. It has discovery, keys,
-//! and client credentials with a secret or a federated assertion; everything else is refused.
+//! and client credentials with a secret or a federated assertion, with claims where they are asked
+//! for; everything else is refused.
 //!
 //! A request's way: `proxy` → `server` → `endpoints` → `discovery` or `token_endpoint` (which asks
-//! `directory` and `assertion`, and refuses with `refusal`) → `claims` → `mint` → `answer`.
+//! `directory`, `assertion` and `claims_request`, and refuses with `refusal`) → `claims` → `mint` →
+//! `answer`.
 //! [`FakeEntra`] owns the listeners; its methods change what they answer and show what was asked.
 
 use std::{
@@ -22,11 +24,13 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
+pub mod access_evaluation;
 mod answer;
 mod assertion;
 pub mod calls;
 mod certificates;
 pub mod claims;
+mod claims_request;
 pub mod client;
 pub mod cloud;
 mod control;
@@ -43,6 +47,7 @@ mod signing;
 mod state;
 mod token_endpoint;
 
+pub use access_evaluation::Standing;
 pub use calls::{Call, Endpoint};
 pub use claims::User;
 pub use cloud::Cloud;

@@ -46,6 +46,13 @@ pub struct Application {
     pub name: String,
     /// Sign-in is blocked for it.
     pub disabled: bool,
+    /// A Conditional Access policy does not let it have tokens.
+    pub blocked: bool,
+    /// Unix seconds: resources refuse the tokens that it got before.
+    pub tokens_valid_from: u64,
+    /// As a resource, it takes part in continuous access evaluation: capable clients get tokens
+    /// for it that live long.
+    pub continuous_access: bool,
     /// It has no credentials by design; whoever presents some is refused.
     pub public_client: bool,
     /// Client secrets.
@@ -203,6 +210,9 @@ impl Application {
             object_id: object_id.to_string(),
             name: name.to_owned(),
             disabled: false,
+            blocked: false,
+            tokens_valid_from: 0,
+            continuous_access: false,
             public_client: false,
             secrets: Vec::new(),
             federated: Vec::new(),
@@ -263,6 +273,20 @@ impl Application {
     #[must_use]
     pub fn disabled(mut self) -> Self {
         self.disabled = true;
+        self
+    }
+
+    /// Has Conditional Access block it.
+    #[must_use]
+    pub fn blocked(mut self) -> Self {
+        self.blocked = true;
+        self
+    }
+
+    /// As a resource, takes part in continuous access evaluation.
+    #[must_use]
+    pub fn continuous_access(mut self) -> Self {
+        self.continuous_access = true;
         self
     }
 

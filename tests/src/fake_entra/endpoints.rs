@@ -122,7 +122,8 @@ fn token(asked: &Asked, state: &State) -> Answer {
 }
 
 fn issue(grant: &Grant, asked: &Asked, state: &State) -> Answer {
-    let lifetime = state.lifetime();
+    let long_lived = grant.claims.is_capable() && grant.resource.continuous_access;
+    let lifetime = state.lifetime().of(long_lived);
     let subject = Subject {
         tenant: &grant.tenant,
         client: &grant.client,
@@ -132,7 +133,8 @@ fn issue(grant: &Grant, asked: &Asked, state: &State) -> Answer {
         now: asked.reference.now,
         lifetime: lifetime.expires_in,
     };
-    let claims = claims::of_application(&subject, &grant.client.roles_on(&grant.resource));
+    let mut claims = claims::of_application(&subject, &grant.client.roles_on(&grant.resource));
+    grant.claims.apply(&mut claims);
     let uti = claims.get("uti").and_then(|uti| uti.as_str()).map(str::to_owned);
     let token = super::mint::sign(state.keys().current(), grant.resource.token_version, claims);
     let mut body = json!({

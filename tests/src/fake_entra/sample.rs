@@ -51,7 +51,8 @@ pub fn directory(cluster: &Cluster) -> Directory {
         .application(
             Application::new(TENANT, GRAPH, "Microsoft Graph")
                 .app_id_uri(GRAPH_URI)
-                .token_version(TokenVersion::V1),
+                .token_version(TokenVersion::V1)
+                .continuous_access(),
         )
         .application(
             Application::new(TENANT, TILL, "Till")

@@ -47,6 +47,15 @@ impl Default for Lifetime {
 }
 
 impl Lifetime {
+    /// Life of a token that its resource can refuse at any moment: 20 to 28 hours
+    /// (learn.microsoft.com/entra/identity/conditional-access/concept-continuous-access-evaluation).
+    const CAPABLE: Self = Self { expires_in: 28 * 3600 - 1, refresh_in: None };
+
+    /// What was set, or Entra's habit for a token of this kind.
+    pub(super) fn of(self, long_lived: bool) -> Self {
+        if long_lived && self == Self::default() { Self::CAPABLE } else { self }
+    }
+
     /// `refresh_in` of an answer.
     pub(super) fn refresh_in(self) -> Option<u64> {
         self.refresh_in.or_else(|| (self.expires_in > 7200).then_some(self.expires_in / 2))

@@ -3,12 +3,14 @@
 //! Only client credentials, with a secret or with a federated assertion: what the broker uses.
 //! Pure: the request, the directory and the time come in, a [`Grant`] or a [`Refusal`] goes out;
 //! `claims` writes the token of a grant. The order of the checks is Entra's as far as it is known:
-//! the request's shape, the tenant, the application, the scope's form, the credential, the resource.
+//! the request's shape, the tenant, the application, the scope's form, the credential, the resource,
+//! Conditional Access.
 
 use contract::Secret;
 
 use super::{
     assertion,
+    claims_request::ClaimsRequest,
     cloud::Cloud,
     directory::{Application, Directory, Tenant},
     refusal::{Refusal, precise},
@@ -35,6 +37,8 @@ pub(super) struct Grant {
     /// The resource as the scope named it, which is `aud` of a version 1.0 token.
     pub(super) identifier: String,
     pub(super) credential: Credential,
+    /// What the token is to have beside.
+    pub(super) claims: ClaimsRequest,
 }
 
 /// How an application authenticated.
@@ -69,6 +73,7 @@ pub(super) fn decide(
     }
     let client_id = form.required("client_id")?;
     let scope = form.required("scope")?;
+    let claims = ClaimsRequest::read(form.optional("claims"), now)?;
     let tenant = find_tenant(request, directory)?;
     let client = find_client(&tenant, client_id, directory)?;
     let identifier = resource_identifier(scope)?;
@@ -85,7 +90,10 @@ pub(super) fn decide(
             ),
         )
     })?;
-    Ok(Grant { resource: resource.clone(), tenant, client, identifier, credential })
+    if client.blocked {
+        return Err(Refusal::by_number(53003));
+    }
+    Ok(Grant { resource: resource.clone(), tenant, client, identifier, credential, claims })
 }
 
 fn find_tenant(request: &TokenRequest<'_>, directory: &Directory) -> Result<Tenant, Refusal> {

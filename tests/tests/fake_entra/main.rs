@@ -10,5 +10,6 @@
 mod answers;
 mod ask;
 mod assertions;
+mod claims_requests;
 mod faults;
 mod refusals;
