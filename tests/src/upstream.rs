@@ -27,7 +27,10 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring::default_provider, pki_types::PrivatePkcs8KeyDer},
 };
 
-use crate::client::{HeaderLines, lines_of, read_body, read_head, single};
+use crate::{
+    client::{HeaderLines, lines_of, read_body, read_head, single},
+    fake_entra::{access_evaluation::challenge_header, sample::GRAPH},
+};
 
 /// A request as it arrived.
 #[derive(Debug, Clone, Default)]
@@ -105,21 +108,20 @@ impl Reply {
         Self { status, headers: Vec::new(), body: Vec::new(), trailers: Vec::new() }
     }
 
-    /// The claims challenge with which Microsoft Graph refuses a token before its end
-    /// (learn.microsoft.com/entra/identity-platform/app-resilience-continuous-access-evaluation).
-    pub fn challenge(claims: &Value) -> Self {
-        use base64::Engine;
-        let claims = base64::engine::general_purpose::STANDARD.encode(claims.to_string());
-        let challenge = format!(
-            "Bearer realm=\"\", authorization_uri=\"https://login.microsoftonline.com/common/oauth2/\
-             authorize\", client_id=\"00000003-0000-0000-c000-000000000000\", \
-             error=\"insufficient_claims\", claims=\"{claims}\""
-        );
+    /// The claims challenge (JSON text) with which Microsoft Graph refuses a token before its end.
+    pub fn challenge(claims: &str) -> Self {
         let error = json!({"error": {
             "code": "InvalidAuthenticationToken",
-            "message": "Continuous access evaluation resulted in challenge with result: InteractionRequired",
+            "message": "Continuous access evaluation resulted in challenge with result: \
+                        InteractionRequired and code: TokenIssuedBeforeRevocationTimestamp",
         }});
-        Self { status: 401, ..Self::json(&error) }.header("www-authenticate", &challenge)
+        Self { status: 401, ..Self::json(&error) }
+            .header("www-authenticate", &challenge_header(GRAPH, claims))
+    }
+
+    /// Whether the connection ends with it, over HTTP/1.1.
+    fn closes(&self) -> bool {
+        self.headers.iter().any(|(name, value)| *name == "connection" && value == "close")
     }
 
     /// Adds a header line.
@@ -312,7 +314,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<St
         if !head_only {
             bytes.extend(&reply.body);
         }
-        if stream.stream.write_all(&bytes).await.is_err() {
+        if stream.stream.write_all(&bytes).await.is_err() || reply.closes() {
             return;
         }
     }
