@@ -81,6 +81,24 @@ fn visible(answer: &Answer) {
     assert_eq!(answer.header("x-entra-retry"), None);
 }
 
+/// Waits until so many challenges were counted with an outcome. Before 1.39 Envoy counts what an
+/// upstream filter counts under its cluster.
+async fn counted(stack: &Stack, outcome: &str, times: u64) {
+    let name = format!("entra_sidecar.outbound.challenge.{outcome}");
+    let wait = async {
+        loop {
+            let stats = stack.envoy.stats().await;
+            let ours = stats.iter().filter(|(stat, _)| stat.ends_with(&name));
+            if ours.map(|(_, count)| count).sum::<u64>() == times {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let done = tokio::time::timeout(e2e::client::DEADLINE, wait).await;
+    done.unwrap_or_else(|_elapsed| panic!("{times} challenges {outcome}"));
+}
+
 async fn no_trap(stack: &Stack) {
     let stats = stack.envoy.stats().await;
     let reloads = stats.iter().filter(|(name, _)| name.contains("vm_reload"));

@@ -63,7 +63,7 @@ async fn check(builder: Builder, request: Request, http2: bool, body: &[u8]) {
         assert_eq!(me().send(stack.envoy.outbound).await.status, 200);
     }
     assert!(bearers(&stack, before + 2).iter().all(|token| token == "second"));
-    stack.stat("wasmcustom.entra_sidecar.outbound.challenge.answered", |count| count == 1).await;
+    counted(&stack, "answered", 1).await;
     no_trap(&stack).await;
 }
 
