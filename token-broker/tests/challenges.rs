@@ -338,6 +338,70 @@ async fn when_entra_wants_quiet_a_challenge_is_no_reason_to_break_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_throttled_challenge_was_told_holds_for_the_renewal_too() {
+    let entra = Entra::new();
+    entra.life(json!(3_600), Some(json!(1_000)));
+    let broker = broker(&entra);
+    let busy = Reply::error(429, "invalid_request", 90055).with_header("retry-after", "2000");
+    let (token, _) = refused(&broker, busy).await;
+    pass(seconds(1_999)).await;
+    assert_eq!(entra.count(Endpoint::Token), 2);
+    assert_eq!(broker.issue(&answering("graph")).await.unwrap(), token);
+    pass(seconds(2)).await;
+    assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_to_a_token_of_an_earlier_broker_waits_for_the_first_one() {
+    let entra = Entra::new();
+    entra.delay(seconds(1));
+    let broker = broker(&entra);
+    let earlier = TokenRequest {
+        claims: Some(NBF.to_owned()),
+        refused: Some("0".repeat(64)),
+        ..answering("graph")
+    };
+    while entra.count(Endpoint::Token) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let token = broker.issue(&earlier).await.unwrap();
+    assert_eq!(broker.issue(&answering("graph")).await.unwrap(), token);
+    assert_eq!(claims(&entra), [parsed(CAPABLE)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_is_a_reason_to_ask_though_there_is_a_verdict_and_no_token() {
+    let entra = Entra::new();
+    entra.script(Endpoint::Token, [blocked()]);
+    let broker = broker(&entra);
+    broker.issue(&answering("graph")).await.unwrap_err();
+    let request = TokenRequest {
+        claims: Some(NBF.to_owned()),
+        refused: Some("0".repeat(64)),
+        ..answering("graph")
+    };
+    let token = broker.issue(&request).await.unwrap();
+    assert_eq!(broker.issue(&answering("mail")).await.unwrap(), token);
+    assert_eq!(entra.count(Endpoint::Token), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_that_finds_the_principal_disabled_takes_the_token_from_all() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    broker.issue(&request("default", SCOPE)).await.unwrap();
+    let disabled = Reply::error(400, "unauthorized_client", 7_000_112);
+    entra.always(Endpoint::Token, Some(disabled.clone()));
+    let (_, error) = refused(&broker, disabled).await;
+    assert_eq!(error.kind, ErrorKind::Disabled);
+    pass(seconds(6)).await;
+    for request in [answering("mail"), request("default", SCOPE)] {
+        assert_eq!(broker.issue(&request).await.unwrap_err().kind, ErrorKind::Disabled);
+    }
+    assert_eq!(entra.count(Endpoint::Token), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_answer_to_a_challenge_is_waited_for_within_bounds() {
     let entra = Entra::new();
     let broker = broker(&entra);

@@ -105,6 +105,34 @@ async fn a_changed_credential_is_tried_within_30_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_challenge_is_asked_again_with_a_changed_credential() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    write(&path, "old").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let entra = Entra::new();
+    let broker = Broker::with_config(&entra, &with_file(path.clone()));
+    let token = broker.token(SCOPE).await.unwrap();
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}"#;
+    let challenged = contract::TokenRequest {
+        claims_challenges: true,
+        claims: Some(claims.to_owned()),
+        refused: token.token_hash.clone(),
+        ..crate::support::request("default", SCOPE)
+    };
+    entra.script(Endpoint::Token, [blocked()]);
+    broker.issue(&challenged).await.unwrap_err();
+    pass(seconds(90)).await;
+    broker.issue(&challenged).await.unwrap_err();
+    assert_eq!(calls(&entra), 2);
+    write(&path, "new").unwrap();
+    pass(seconds(31)).await;
+    // Nothing else was asked for meanwhile: the held token is good.
+    assert_eq!(calls(&entra), 2);
+    assert_ne!(broker.issue(&challenged).await.unwrap(), token);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_credential_that_stayed_the_same_is_no_change() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
