@@ -254,6 +254,42 @@ async fn a_challenge_that_comes_during_a_renewal_is_still_asked_for() {
     assert_eq!(broker.issue(&answering("graph")).await.unwrap(), new);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_the_renewal_and_before_the_answer_waits_for_the_answer() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    let first = broker.issue(&answering("graph")).await.unwrap();
+    pass(seconds(1_799)).await;
+    entra.delay(seconds(3));
+    while entra.count(Endpoint::Token) == 1 {
+        pass(seconds(1)).await;
+    }
+    let (state, request) = (broker.state.clone(), challenged("graph", &first, NBF));
+    let asking = tokio::spawn(async move { issue(&state, &request).await.unwrap() });
+    while entra.count(Endpoint::Token) == 2 {
+        pass(seconds(1)).await;
+    }
+    // What the renewal brought was asked for without the claims.
+    let renewed = broker.issue(&answering("graph")).await.unwrap();
+    assert_ne!(renewed.token_hash, first.token_hash);
+    let second = broker.issue(&challenged("mail", &first, NBF)).await.unwrap();
+    assert_eq!(second, asking.await.unwrap());
+    assert_ne!(second.token_hash, renewed.token_hash);
+    assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_ended_on_its_way_answers_no_challenge() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    let first = broker.issue(&answering("graph")).await.unwrap();
+    entra.life(json!(2), None);
+    entra.delay(seconds(3));
+    let ended = broker.issue(&challenged("graph", &first, NBF)).await.unwrap_err();
+    assert_eq!(ended.kind, ErrorKind::Transient);
+    assert!(ended.error.starts_with("token_ended"), "{}", ended.error);
+}
+
 /// Has the challenge of `graph` refused; the token that stays held, and what was answered.
 async fn refused(broker: &Broker, reply: Reply) -> (IssuedToken, TypedError) {
     let token = broker.issue(&answering("graph")).await.unwrap();
