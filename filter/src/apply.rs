@@ -58,5 +58,5 @@ pub(crate) fn refuse() -> Outcome {
 fn send(reply: &Reply) -> Option<()> {
     let headers: Vec<(&str, &str)> =
         reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    host::send_reply(reply.status, reply.details, &headers, reply.body, reply.grpc_status)
+    host::send_reply(reply.status, reply.details, &headers, &reply.body, reply.grpc_status)
 }

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use policy::outbound::Injected;
 use proxy_wasm::{
     traits::{Context, HttpContext},
     types::Action,
@@ -16,8 +17,8 @@ use crate::{
 pub(crate) struct Stream {
     pub(crate) id: u32,
     pub(crate) plugin: Option<Rc<RefCell<Plugin>>>,
-    /// Where a token went with the request.
-    pub(crate) injected: Option<String>,
+    /// The token that went with the request.
+    pub(crate) injected: Option<Injected>,
 }
 
 impl Context for Stream {}
@@ -48,6 +49,7 @@ impl HttpContext for Stream {
         if let Some(plugin) = &self.plugin {
             plugin.borrow_mut().on_response(self.id, self.injected.take());
         }
+        // Never held: up to 1.36 Envoy crashes when it retries after a held response.
         Action::Continue
     }
 }

@@ -36,6 +36,16 @@ pub struct Edits {
     pub set: Vec<(Rc<str>, HeaderValue)>,
 }
 
+impl Edits {
+    /// The token that is set, by which a response tells whether it is still the one that is held.
+    pub fn token(&self) -> Option<&Rc<Secret>> {
+        self.set.iter().find_map(|(_, value)| match value {
+            HeaderValue::Secret(token) => Some(token),
+            HeaderValue::Plain(_) => None,
+        })
+    }
+}
+
 /// A value to set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {

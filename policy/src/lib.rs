@@ -49,3 +49,4 @@ pub mod route;
 pub mod step_up;
 pub mod time;
 pub mod token_store;
+pub mod www_authenticate;

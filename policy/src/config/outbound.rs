@@ -103,6 +103,7 @@ fn rule(errors: &mut Errors, path: &str, raw: RawOutboundRule) -> Option<Outboun
             identity: identity?,
             scope: scope?,
             destination: destination?,
+            claims_challenges: raw.claims_challenges.unwrap_or(false),
             ..TokenRequest::default()
         },
         existing_authorization,

@@ -162,6 +162,10 @@ pub struct RawOutboundRule {
     /// `true` where the connection's TLS is not Envoy's to see (loopback, mesh mTLS done
     /// elsewhere). Otherwise a response over a connection without TLS stops injection.
     pub plaintext: Option<bool>,
+    /// `true`: a claims challenge to the injected token is answered with a new token, and the call
+    /// is made again. Needs the route's `retry_policy` of `envoy.yaml`. Default `false`: the
+    /// application gets the challenge.
+    pub claims_challenges: Option<bool>,
 }
 
 /// Which outgoing calls a rule is for.

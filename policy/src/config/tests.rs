@@ -65,6 +65,7 @@ fn outbound() -> Value {
             "token": {"identity": "default", "scope": "https://graph.microsoft.com/.default"},
             "existing_authorization": "refuse",
             "plaintext": false,
+            "claims_challenges": true,
         }],
     })
 }
@@ -142,6 +143,8 @@ fn whole_documents_are_taken() {
     assert_eq!(rule.token.identity, "default");
     assert_eq!(rule.token.scope, "https://graph.microsoft.com/.default");
     assert!(!rule.plaintext);
+    assert!(rule.token.claims_challenges);
+    assert_eq!((&rule.token.claims, &rule.token.refused), (&None, &None));
 }
 
 #[test]
@@ -164,6 +167,7 @@ fn what_is_left_out_has_its_default() {
     }));
     assert_eq!(config.rules[0].existing_authorization, ExistingAuthorization::Refuse);
     assert!(!config.rules[0].plaintext);
+    assert!(!config.rules[0].token.claims_challenges);
 }
 
 #[test]
@@ -223,7 +227,6 @@ fn w07_a_member_that_stands_twice_is_refused() {
 #[test]
 fn w07_unknown_keys_are_refused_at_every_level() {
     let later = json!([
-        "claims_challenges",
         "on_behalf_of",
         "revocation",
         "audit",
@@ -520,6 +523,11 @@ fn w07_outbound_values_that_could_never_work_are_refused() {
                 &[("rules[0].existing_authorization", "`keep`, `replace` or `refuse`")],
             ),
             ("/rules/0/plaintext", Some(json!(1)), &[("rules[0].plaintext", "invalid type")]),
+            (
+                "/rules/0/claims_challenges",
+                Some(json!("yes")),
+                &[("rules[0].claims_challenges", "invalid type")],
+            ),
         ],
     );
     let rule = &outbound()["rules"][0];

@@ -137,7 +137,7 @@ fn every_reason_is_reached_and_answered_by_its_class() {
         let headers: Vec<_> =
             header.map(|name| (name, value)).into_iter().chain([problem]).collect();
         let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{status}}}"#);
-        assert_eq!((reply.status, reply.body), (status, body.as_str()), "{expected:?}");
+        assert_eq!((reply.status, &*reply.body), (status, body.as_str()), "{expected:?}");
         assert_eq!(reply.headers, headers, "{expected:?}");
         assert_eq!((reply.grpc_status, reply.details), (None, expected.code()));
     }
@@ -164,9 +164,9 @@ fn every_refusal_has_its_form_for_grpc_and_grpc_web() {
         };
         let own: Vec<_> =
             http.headers.iter().filter(|(name, _)| *name != "content-type").cloned().collect();
-        assert_eq!((grpc.status, grpc.grpc_status, grpc.body), (http.status, Some(code), ""));
+        assert_eq!((grpc.status, grpc.grpc_status, &*grpc.body), (http.status, Some(code), ""));
         assert_eq!(grpc.headers, own, "{expected:?}");
-        assert_eq!((web.status, web.grpc_status, web.body), (200, None, ""));
+        assert_eq!((web.status, web.grpc_status, &*web.body), (200, None, ""));
         let mut headers = own;
         headers.push(("content-type", "application/grpc-web+proto".to_owned()));
         headers.push(("grpc-status", code.to_string()));
