@@ -17,4 +17,4 @@ pub mod token;
 pub use error::{ErrorKind, TypedError};
 pub use keys::{Jwk, KeySet, KeySetState, KeySets, KeysRefresh};
 pub use secret::Secret;
-pub use token::{IssuedToken, TokenRequest};
+pub use token::{IssuedToken, MAX_CLAIMS_BYTES, TokenRequest};

@@ -4,8 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Secret;
 
+/// Longest claims challenge that is carried, in bytes.
+pub const MAX_CLAIMS_BYTES: usize = 4 * 1024;
+
 /// What the filter asks for: a token of a configured identity for one scope.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// `claims` and `refused` come together or not at all: a resource has refused a token and said
+/// what a new one must satisfy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Name of an identity in the broker's configuration.
@@ -14,6 +20,16 @@ pub struct TokenRequest {
     pub scope: String,
     /// Name of the destination that the token is for; for the broker's log and limits.
     pub destination: String,
+    /// The asker answers claims challenges, so the token may be one that its resource can refuse
+    /// at any moment (`xms_cc`: `cp1`). Absent means no.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub claims_challenges: bool,
+    /// The claims challenge of the resource: JSON text, at most [`MAX_CLAIMS_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<String>,
+    /// The refused token, by the [`IssuedToken::token_hash`] that it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A token, with when it ends and when to ask again.
@@ -33,4 +49,13 @@ pub struct IssuedToken {
     pub identity: String,
     /// Entra's correlation id of the acquisition, as in its sign-in log.
     pub correlation_id: String,
+    /// Lower-case hex SHA-256 of the access token, by which it is named where it is refused: the
+    /// filter echoes it and so needs no hash function. None from a broker without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_hash: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_no(value: &bool) -> bool {
+    !value
 }

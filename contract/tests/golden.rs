@@ -16,6 +16,9 @@ use serde::{Serialize, de::DeserializeOwned};
 /// A modulus and exponent of the right form; the numbers mean nothing.
 const MODULUS: &str = "4f5wg5l2hKsTeNem_V41fGnJm6gOdrj8ym3rFkEU_wT8RDtn";
 
+/// SHA-256 of the golden token.
+const HASH: &str = "5be3c419204641f8d60102b74dd93e7725d05e6e878b743529728db079fabcf3";
+
 fn golden(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -39,24 +42,43 @@ fn a_token_request() {
             identity: "default".to_owned(),
             scope: "https://graph.microsoft.com/.default".to_owned(),
             destination: "graph".to_owned(),
+            ..TokenRequest::default()
+        },
+    );
+}
+
+#[test]
+fn a_token_request_after_a_claims_challenge() {
+    check(
+        "token_request_challenged.json",
+        &TokenRequest {
+            identity: "default".to_owned(),
+            scope: "https://graph.microsoft.com/.default".to_owned(),
+            destination: "graph".to_owned(),
+            claims_challenges: true,
+            claims: Some(
+                r#"{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}"#.to_owned(),
+            ),
+            refused: Some(HASH.to_owned()),
         },
     );
 }
 
 #[test]
 fn an_issued_token() {
-    check(
-        "issued_token.json",
-        &IssuedToken {
-            access_token: Secret::new("eyJ0eXAi.eyJhdWQi.c2ln"),
-            token_type: "Bearer".to_owned(),
-            expires_on: 1_800_003_600,
-            refresh_on: 1_800_002_000,
-            scope: "https://graph.microsoft.com/.default".to_owned(),
-            identity: "default".to_owned(),
-            correlation_id: "6f1d0c8e-4f53-4d6a-8a0e-2b6c0d0c9a11".to_owned(),
-        },
-    );
+    let with_hash = IssuedToken {
+        access_token: Secret::new("eyJ0eXAi.eyJhdWQi.c2ln"),
+        token_type: "Bearer".to_owned(),
+        expires_on: 1_800_003_600,
+        refresh_on: 1_800_002_000,
+        scope: "https://graph.microsoft.com/.default".to_owned(),
+        identity: "default".to_owned(),
+        correlation_id: "6f1d0c8e-4f53-4d6a-8a0e-2b6c0d0c9a11".to_owned(),
+        token_hash: Some(HASH.to_owned()),
+    };
+    check("issued_token_with_hash.json", &with_hash);
+    // As a broker without hashes writes it.
+    check("issued_token.json", &IssuedToken { token_hash: None, ..with_hash });
 }
 
 #[test]
@@ -149,7 +171,7 @@ fn an_error_of_every_kind() {
 fn w11_requests_with_unknown_members_are_refused() {
     let mut request: serde_json::Value =
         serde_json::from_str(&golden("token_request.json")).unwrap();
-    request["claims"] = "{}".into();
+    request["assertion"] = "{}".into();
     serde_json::from_value::<TokenRequest>(request).unwrap_err();
     let mut refresh: serde_json::Value =
         serde_json::from_str(&golden("keys_refresh.json")).unwrap();

@@ -32,13 +32,10 @@ pub(crate) fn apply(effect: &Effect, record: &str, buffer: &mut String) -> Optio
     match effect {
         Effect::Wait => Some(Outcome::Held),
         Effect::Continue(edits, decision) => {
-            for name in &edits.remove {
+            for name in edits.removed() {
                 host::remove_request_header(name)?;
             }
-            if edits.remove_authorization {
-                host::remove_request_header(b"authorization")?;
-            }
-            for (name, value) in edits.add.iter().flat_map(|headers| headers.iter()) {
+            for (name, value) in edits.added() {
                 host::add_request_header(name, value)?;
             }
             if let Some(authorization) = &edits.authorization {
@@ -67,5 +64,5 @@ pub(crate) fn refuse() -> Outcome {
 fn send(reply: &Reply) -> Option<()> {
     let headers: Vec<(&str, &str)> =
         reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    host::send_reply(reply.status, reply.details, &headers, reply.body, reply.grpc_status)
+    host::send_reply(reply.status, reply.details, &headers, &reply.body, reply.grpc_status)
 }

@@ -89,7 +89,7 @@ pub(crate) fn token_answer(body_size: usize) -> TokenCallResult {
         };
     }
     match serde_json::from_slice::<TypedError>(&body) {
-        Ok(error) => TokenCallResult::Refused(error.kind, error.retry_after),
+        Ok(error) => TokenCallResult::Refused(error),
         Err(_unreadable) => TokenCallResult::Failed,
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct HostFailed;
 
 const REQUEST_HEADERS: u32 = 0;
 const REQUEST_TRAILERS: u32 = 1;
+const RESPONSE_HEADERS: u32 = 2;
 const CALL_RESPONSE_HEADERS: u32 = 6;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -190,6 +191,11 @@ pub(crate) fn request_trailers() -> Option<Headers> {
     headers(REQUEST_TRAILERS)
 }
 
+/// All response headers.
+pub(crate) fn response_headers() -> Option<Headers> {
+    headers(RESPONSE_HEADERS)
+}
+
 /// All headers of a call-out's answer.
 pub(crate) fn call_response_headers() -> Option<Headers> {
     headers(CALL_RESPONSE_HEADERS)
@@ -198,10 +204,19 @@ pub(crate) fn call_response_headers() -> Option<Headers> {
 /// One request header, its lines joined by the host where it joins them; `Ok(None)` where there is
 /// none, and an error where the host cannot tell.
 pub(crate) fn request_header(name: &str) -> Result<Option<Vec<u8>>, HostFailed> {
+    header(REQUEST_HEADERS, name)
+}
+
+/// Whether a response header is there; no where the host cannot tell.
+pub(crate) fn has_response_header(name: &str) -> bool {
+    matches!(header(RESPONSE_HEADERS, name), Ok(Some(_)))
+}
+
+fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFailed> {
     let mut status = OK;
     // SAFETY: `name` outlives the call; the other two are locals of the caller.
     let value = received(|data, size| unsafe {
-        status = proxy_get_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), data, size);
+        status = proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, size);
         status
     });
     if value.is_none() && status != NOT_FOUND { Err(HostFailed) } else { Ok(value) }
@@ -223,15 +238,18 @@ pub(crate) fn add_request_header(name: &str, value: &str) -> Option<()> {
 
 /// Sets a request header in place of whatever has the name.
 pub(crate) fn set_request_header(name: &str, value: &str) -> Option<()> {
+    set(REQUEST_HEADERS, name, value)
+}
+
+/// Sets a response header in place of whatever has the name.
+pub(crate) fn set_response_header(name: &str, value: &str) -> Option<()> {
+    set(RESPONSE_HEADERS, name, value)
+}
+
+fn set(map: u32, name: &str, value: &str) -> Option<()> {
     // SAFETY: both strings outlive the call.
     done(unsafe {
-        proxy_replace_header_map_value(
-            REQUEST_HEADERS,
-            name.as_ptr(),
-            name.len(),
-            value.as_ptr(),
-            value.len(),
-        )
+        proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
     })
 }
 
@@ -243,6 +261,11 @@ fn remove(map: u32, name: &[u8]) -> Option<()> {
 /// Removes all lines of a request header.
 pub(crate) fn remove_request_header(name: &[u8]) -> Option<()> {
     remove(REQUEST_HEADERS, name)
+}
+
+/// Removes all lines of a response header.
+pub(crate) fn remove_response_header(name: &str) -> Option<()> {
+    remove(RESPONSE_HEADERS, name.as_bytes())
 }
 
 /// Removes all lines of a request trailer.

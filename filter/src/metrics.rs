@@ -23,6 +23,12 @@ pub(crate) enum Event {
     TokenFailed,
     /// A response showed a connection without TLS.
     Plaintext,
+    /// A claims challenge was answered with a new token: the attempt is made again.
+    ChallengeAnswered,
+    /// A claims challenge went to the application, and the broker was not asked.
+    ChallengeDeclined,
+    /// A claims challenge went to the application, since the broker gave no other token.
+    ChallengeFailed,
     /// A host call failed where it must not; a request that needed it was refused.
     HostFailed,
 }
@@ -36,6 +42,9 @@ impl Event {
             Self::KeysFailed => "callout.keys.failed",
             Self::TokenFailed => "callout.token.failed",
             Self::Plaintext => "plaintext",
+            Self::ChallengeAnswered => "challenge.answered",
+            Self::ChallengeDeclined => "challenge.declined",
+            Self::ChallengeFailed => "challenge.failed",
             Self::HostFailed => "host.failed",
         }
     }

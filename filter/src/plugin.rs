@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use contract::TokenRequest;
 use policy::{
     config::{Config, Mode},
-    decision::Reason,
+    effect::Effect,
     inbound::Inbound,
     key_schedule::KeyCall,
-    outbound::{Attempt, Outbound},
+    outbound::{Attempt, Challenged, Injected, Outbound, RETRY_HEADER, ResponseEffect},
     request::{Protocol, RequestHead},
     time::UnixTime,
     token_store::TokenCallResult,
@@ -34,6 +34,8 @@ const URGENT_TICK: u32 = 1;
 const INBOUND_RECORD: &str = "entra";
 /// Filter state with the outbound decision: a gateway may take both on one stream.
 const OUTBOUND_RECORD: &str = "entra_outbound";
+/// Filter state that says that the request has been made again: `%FILTER_STATE(wasm.entra_replay:PLAIN)%`.
+const REPLAY_NOTE: &str = "entra_replay";
 
 /// Value of `xds.listener_direction` on an inbound listener.
 const INBOUND_LISTENER: [u8; 8] = 1_i64.to_le_bytes();
@@ -45,9 +47,9 @@ pub(crate) struct Plugin {
     direction: Direction,
     calls: Vec<(u32, Call)>,
     waiting: Vec<u32>,
-    /// Streams that a token was injected into while they waited, with its destination: from here
-    /// they cannot be reached. Those that did not wait keep it themselves.
-    injected: HashMap<u32, String>,
+    /// Streams that a token was injected into while they waited: from here they cannot be reached.
+    /// Those that did not wait keep it themselves.
+    injected: HashMap<u32, Injected>,
     metrics: Metrics,
     /// Where records are written, so that a request need not allocate.
     record: String,
@@ -91,8 +93,8 @@ impl Plugin {
         plugin
     }
 
-    /// A stream's request headers came. Says what becomes of it, and where a token goes with it.
-    pub(crate) fn on_request(&mut self, stream: u32) -> (Outcome, Option<String>) {
+    /// A stream's request headers came. Says what becomes of it, and which token goes with it.
+    pub(crate) fn on_request(&mut self, stream: u32) -> (Outcome, Option<Injected>) {
         let (outcome, injected) = self.decide();
         if outcome == Outcome::Held {
             self.waiting.push(stream);
@@ -103,18 +105,46 @@ impl Plugin {
         (outcome, injected)
     }
 
-    /// A stream's response headers came; `injected` is where a token went with its request.
-    pub(crate) fn on_response(&mut self, stream: u32, injected: Option<String>) {
+    /// A stream's response headers came; `injected` is the token that went with its request.
+    pub(crate) fn on_response(&mut self, stream: u32, injected: Option<Injected>) {
         let Direction::Outbound { policy } = &mut self.direction else { return };
+        // Whether Envoy tries again is not the upstream's to say.
+        if host::remove_response_header(RETRY_HEADER).is_none() {
+            self.metrics.event(Event::HostFailed, 1);
+        }
         let waited = || self.injected.remove(&stream);
-        let Some(destination) = injected.or_else(waited) else { return };
+        let Some(injected) = injected.or_else(waited) else { return };
+        let destination = &injected.destination;
         let tls = || host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
-        if policy.on_response(&destination, tls) {
+        if policy.on_response(destination, tls) {
             self.metrics.event(Event::Plaintext, 1);
             let message = format!(
                 "entra-sidecar: connection to destination {destination} has no TLS: injection stopped"
             );
             host::log(Level::Error, &message);
+        }
+        if !policy.answers_challenges(destination) || !host::has_response_header("www-authenticate")
+        {
+            return;
+        }
+        // One read for status and all lines: of a header alone the host gives only the first.
+        let Some(headers) = host::response_headers() else { return };
+        let response = Challenged::read(headers.lines());
+        let replayed = || host::property(REPLAY_NOTE).is_some();
+        let may_wait = self.waiting.len() < MAX_WAITING;
+        match policy.on_challenge(&injected, &response, replayed, may_wait, now()) {
+            ResponseEffect::Pass => {}
+            ResponseEffect::Declined => self.metrics.event(Event::ChallengeDeclined, 1),
+            ResponseEffect::Replay => {
+                // The note comes first: without it there must be no second time.
+                let asked = host::set_property(REPLAY_NOTE, "1")
+                    .and_then(|()| host::set_response_header(RETRY_HEADER, "1"));
+                if asked.is_none() {
+                    self.metrics.event(Event::HostFailed, 1);
+                }
+                self.tick_at_once();
+                host::act_for(stream);
+            }
         }
     }
 
@@ -185,7 +215,7 @@ impl Plugin {
                 continue;
             }
             let (outcome, injected) = self.decide();
-            self.injected.extend(injected.map(|destination| (stream, destination)));
+            self.injected.extend(injected.map(|injected| (stream, injected)));
             match outcome {
                 Outcome::GoesOn => {
                     host::resume_request();
@@ -272,7 +302,7 @@ impl Plugin {
     }
 
     /// Judges a stream's request and acts on it.
-    fn decide(&mut self) -> (Outcome, Option<String>) {
+    fn decide(&mut self) -> (Outcome, Option<Injected>) {
         let may_wait = self.waiting.len() < MAX_WAITING;
         let (effect, record, destination) = match &mut self.direction {
             Direction::Inbound { policy, .. } => {
@@ -299,6 +329,7 @@ impl Plugin {
                     inbound_listener: destination.is_some()
                         && host::property("xds\0listener_direction")
                             .is_some_and(|direction| direction == INBOUND_LISTENER),
+                    replayed: authorization.is_some() && host::property(REPLAY_NOTE).is_some(),
                     authorization,
                 };
                 let protocol = || match host::request_header("content-type") {
@@ -306,6 +337,11 @@ impl Plugin {
                     Ok(None) | Err(_) => Protocol::Http,
                 };
                 let effect = policy.on_request(&attempt, may_wait, now(), protocol);
+                match policy.replayed_with_newer(&attempt, &effect) {
+                    Some(true) => self.metrics.event(Event::ChallengeAnswered, 1),
+                    Some(false) => self.metrics.event(Event::ChallengeFailed, 1),
+                    None => {}
+                }
                 (effect, OUTBOUND_RECORD, destination)
             }
         };
@@ -316,8 +352,12 @@ impl Plugin {
             self.metrics.event(Event::HostFailed, 1);
             return (apply::refuse(), None);
         };
-        let injected = effect.decision().is_some_and(|d| d.reason == Reason::Injected);
-        (outcome, destination.filter(|_| injected))
+        let token = match &effect {
+            Effect::Continue(edits, _) => edits.authorization.clone(),
+            Effect::Reply(..) | Effect::Wait => None,
+        };
+        let injected = destination.zip(token);
+        (outcome, injected.map(|(destination, token)| Injected { destination, token }))
     }
 
     /// Observing is no enforcement, and must not be mistaken for it.

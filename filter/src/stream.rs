@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use policy::outbound::Injected;
+
 use crate::{
     apply::{self, Outcome},
     plugin::Plugin,
@@ -11,8 +13,8 @@ use crate::{
 pub(crate) struct Stream {
     pub(crate) id: u32,
     pub(crate) plugin: Option<Rc<RefCell<Plugin>>>,
-    /// Where a token went with the request.
-    pub(crate) injected: Option<String>,
+    /// The token that went with the request.
+    pub(crate) injected: Option<Injected>,
 }
 
 impl Stream {

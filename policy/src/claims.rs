@@ -19,6 +19,9 @@ pub const MAX_LIFETIME_SECONDS: u64 = 29 * 3600;
 /// The tenant of personal Microsoft accounts: no Entra tenant, whatever `organizations` says.
 pub const CONSUMERS_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
+/// The client capability that stands for "answers claims challenges".
+const CHALLENGE_CAPABILITY: &str = "cp1";
+
 /// The version of a token, which the API's own registration decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -84,6 +87,10 @@ pub struct Claims {
     pub client: Option<String>,
     /// `azpacr` (v2) or `appidacr` (v1)
     pub client_credential: Option<ClientCredential>,
+    /// `acrs`: ids of the authentication contexts that the sign-in satisfied.
+    pub contexts: Vec<String>,
+    /// Whether `xms_cc` has `cp1`: the client answers claims challenges.
+    pub answers_challenges: bool,
     /// `uti`
     pub token_id: Option<String>,
     kind: Option<Kind>,
@@ -136,6 +143,11 @@ impl Claims {
             groups: groups(payload)?,
             client,
             client_credential,
+            contexts: texts(payload, "acrs")?,
+            // Capabilities are compared without case (identity-platform/claims-challenge).
+            answers_challenges: texts(payload, "xms_cc")?
+                .iter()
+                .any(|capability| capability.eq_ignore_ascii_case(CHALLENGE_CAPABILITY)),
             token_id: text(payload, "uti")?,
         })
     }

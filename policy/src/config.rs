@@ -3,13 +3,15 @@
 //! [`raw`] is the document as written; [`InboundConfig`] and [`OutboundConfig`] are valid by
 //! construction. An error anywhere refuses the whole document.
 
+mod alternative;
 mod inbound;
 mod outbound;
 pub mod raw;
 
 use serde_json::Value;
 
-pub use inbound::{Allow, Alternative, InboundConfig, Match, Mode, Rule};
+pub use alternative::Alternative;
+pub use inbound::{Allow, InboundConfig, Match, Mode, Rule};
 pub use outbound::{ExistingAuthorization, OutboundConfig, OutboundRule};
 
 use crate::{

@@ -41,6 +41,8 @@ pub enum Class {
     TokenRequired,
     /// 401 `invalid_token`: the token was refused.
     InvalidToken,
+    /// 401 `insufficient_claims` with a claims challenge: a stronger sign-in is asked for.
+    InsufficientClaims,
     /// 403 `insufficient_scope`: who calls is known and may not.
     Forbidden,
     /// 503 with `Retry-After`: cannot be decided now.
@@ -112,6 +114,10 @@ reasons! {
     GroupMissing = "group_missing", Forbidden;
     /// The user is in more groups than the token holds, so membership is unknown.
     GroupsOverage = "groups_overage", Forbidden;
+    /// Only the rule's authentication context is missing, and the client can go and get it.
+    StepUpRequired = "step_up_required", InsufficientClaims;
+    /// Only the rule's authentication context is missing, and the client cannot get it.
+    AuthenticationContextMissing = "authentication_context_missing", Forbidden;
     /// There are no signing keys that are young enough.
     KeysUnavailable = "keys_unavailable", Unavailable;
     /// Too many requests wait for the broker.

@@ -38,6 +38,10 @@ pub struct Verified {
     pub client: Option<String>,
     /// How the client authenticated.
     pub client_credential: Option<ClientCredential>,
+    /// The authentication contexts that the sign-in satisfied.
+    pub contexts: Vec<String>,
+    /// Whether the client answers claims challenges.
+    pub answers_challenges: bool,
     /// The identity headers and the permit marker, ready to add.
     pub headers: Rc<[Header]>,
     /// The ids for the record.
@@ -64,7 +68,7 @@ impl Verified {
     fn bytes(&self, token: &[u8]) -> usize {
         const PER_ENTRY: usize = 1024;
         const PER_TEXT: usize = 48;
-        let lists = [&self.scopes, &self.roles];
+        let lists = [&self.scopes, &self.roles, &self.contexts];
         let groups = match &self.groups {
             Groups::Listed(groups) => groups.as_slice(),
             Groups::Overage => &[],

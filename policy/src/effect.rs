@@ -41,5 +41,18 @@ pub struct Edits {
     pub authorization: Option<Rc<Secret>>,
 }
 
+impl Edits {
+    /// Every name that is removed.
+    pub fn removed(&self) -> impl Iterator<Item = &[u8]> {
+        let authorization = self.remove_authorization.then_some(b"authorization".as_slice());
+        self.remove.iter().map(Vec::as_slice).chain(authorization)
+    }
+
+    /// Every header that is added.
+    pub fn added(&self) -> impl Iterator<Item = &Header> {
+        self.add.iter().flat_map(|headers| headers.iter())
+    }
+}
+
 /// A header's name and value, ready for as many requests as want them.
 pub type Header = (Rc<str>, Rc<str>);

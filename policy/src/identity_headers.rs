@@ -98,7 +98,7 @@ impl IdentityHeaders {
 }
 
 /// A claim as a header value: lists joined with commas, objects never.
-fn header_value(claim: &Node<'_>) -> Option<String> {
+pub(crate) fn header_value(claim: &Node<'_>) -> Option<String> {
     let value = match claim {
         Node::Text(text) => encoded(text),
         Node::Unsigned(number) => number.to_string(),

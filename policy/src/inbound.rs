@@ -54,6 +54,8 @@ struct Refusal {
     identity: Option<Rc<Identity>>,
     /// The token, where all of it was good and only the rule refused.
     token: Option<Rc<Verified>>,
+    /// What the client is to ask Entra for, where that is all that is missing.
+    challenge: Option<Rc<str>>,
 }
 
 /// Why there is no permit.
@@ -64,7 +66,7 @@ enum Stop {
 
 impl From<Reason> for Stop {
     fn from(reason: Reason) -> Self {
-        Self::Refuse(Refusal { reason, identity: None, token: None })
+        Self::Refuse(Refusal { reason, identity: None, token: None, challenge: None })
     }
 }
 
@@ -108,7 +110,8 @@ impl Inbound {
             Err(Stop::Refuse(refusal)) => refusal,
             Err(Stop::Wait) if may_wait => return Effect::Wait,
             Err(Stop::Wait) => {
-                Refusal { reason: Reason::TooManyWaiting, identity: None, token: None }
+                let reason = Reason::TooManyWaiting;
+                Refusal { reason, identity: None, token: None, challenge: None }
             }
         };
         self.refuse(head, rule, refusal)
@@ -140,6 +143,11 @@ impl Inbound {
     /// The broker did not answer, or not with keys.
     pub fn on_failure(&mut self, now: UnixTime) {
         self.schedule.on_answer(KeyAnswer::Failed, now);
+    }
+
+    /// What is true of a token that was verified for an earlier request, for who explains it.
+    pub fn known(&mut self, credentials: &[u8], now: UnixTime) -> Option<Rc<Verified>> {
+        self.cache.get(credentials, now)
     }
 
     /// How many authorities have no usable keys.
@@ -175,10 +183,11 @@ impl Inbound {
         let token = self.verified(head.credentials()?, now, verify)?;
         match access::check(alternatives, &token) {
             Ok(()) => Ok(Some(token)),
-            Err(reason) => Err(Stop::Refuse(Refusal {
-                reason,
+            Err(missing) => Err(Stop::Refuse(Refusal {
+                reason: missing.reason,
                 identity: Some(token.identity.clone()),
                 token: Some(token),
+                challenge: missing.challenge.cloned(),
             })),
         }
     }
@@ -248,21 +257,22 @@ impl Inbound {
             claims.token_id.as_deref(),
         ));
         let refuse = |reason| {
-            Stop::Refuse(Refusal { reason, identity: Some(identity.clone()), token: None })
+            let identity = Some(identity.clone());
+            Stop::Refuse(Refusal { reason, identity, token: None, challenge: None })
         };
         let kind = claims.check(&config.audiences, config.clock_skew, now).map_err(refuse)?;
+        let claimed = config.identity_headers.of(&payload, claims.version);
+        let app_service = config.app_service_headers.iter().flat_map(|own| own.of(&payload));
         Ok(Verified {
             kind,
-            headers: config
-                .identity_headers
-                .of(&payload, claims.version)
-                .chain(self.permit.iter().cloned())
-                .collect(),
+            headers: claimed.chain(app_service).chain(self.permit.iter().cloned()).collect(),
             scopes: claims.scopes,
             roles: claims.roles,
             groups: claims.groups,
             client: claims.client,
             client_credential: claims.client_credential,
+            contexts: claims.contexts,
+            answers_challenges: claims.answers_challenges,
             expires: claims.expires.plus(config.clock_skew),
             identity,
             grounds,
@@ -297,7 +307,12 @@ impl Inbound {
             return Effect::Continue(self.edits(head, rule, refusal.token.as_deref()), decision);
         }
         let uri = Some(self.authorization_uri.as_str());
-        Effect::Reply(Reply::new(refusal.reason, head.protocol, uri, None), decision)
+        let reply = Reply::new(refusal.reason, head.protocol, uri, None);
+        let reply = match refusal.challenge {
+            Some(challenge) => reply.challenging(&challenge),
+            None => reply,
+        };
+        Effect::Reply(reply, decision)
     }
 
     fn mode(&self, rule: Option<&Rule>) -> Mode {

@@ -60,6 +60,11 @@ impl<'a> Object<'a> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value)
     }
 
+    /// All members, in the order of the text.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Node<'a>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
     /// The names of all members.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_ref())

@@ -23,7 +23,10 @@
 )]
 
 mod access;
+pub mod app_service;
+pub mod checks;
 pub mod claims;
+pub mod claims_challenge;
 pub mod cloud;
 pub mod config;
 pub mod decision;
@@ -43,5 +46,7 @@ pub mod path;
 pub mod reply;
 pub mod request;
 pub mod route;
+pub mod step_up;
 pub mod time;
 pub mod token_store;
+pub mod www_authenticate;

@@ -3,9 +3,9 @@
 //! The destination is what the cluster's own metadata says, never a header: an application can
 //! write headers. Without a rule for it there is no token.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, rc::Rc};
 
-use contract::TokenRequest;
+use contract::{Secret, TokenRequest, TypedError};
 
 use crate::{
     config::{ExistingAuthorization, OutboundConfig, OutboundRule},
@@ -16,6 +16,10 @@ use crate::{
     time::UnixTime,
     token_store::{TokenAnswer, TokenCallResult, TokenStore},
 };
+
+mod challenge;
+
+pub use challenge::{Challenged, RETRY_HEADER, ResponseEffect};
 
 /// Everything that decides about outbound attempts, and what it holds.
 #[derive(Debug)]
@@ -35,12 +39,29 @@ pub struct Attempt<'a> {
     pub inbound_listener: bool,
     /// The Authorization header, its lines joined by the host.
     pub authorization: Option<Vec<u8>>,
+    /// Whether we asked for this attempt, after a challenge to the one before.
+    pub replayed: bool,
+}
+
+/// A token went with an attempt: where to, and which.
+#[derive(Debug, Clone)]
+pub struct Injected {
+    /// The destination.
+    pub destination: String,
+    /// The header value.
+    pub token: Rc<Secret>,
 }
 
 impl std::fmt::Debug for Attempt<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = formatter.debug_struct("Attempt");
         shown.field("destination", &self.destination).finish_non_exhaustive()
+    }
+}
+
+impl Attempt<'_> {
+    fn carries(&self, token: &Secret) -> bool {
+        self.authorization.as_deref() == Some(token.expose().as_bytes())
     }
 }
 
@@ -70,10 +91,14 @@ impl Outbound {
         // A retried attempt still carries what we set on the one before: it is not the
         // application's, and goes nowhere without being judged anew.
         let present = attempt.authorization.as_deref();
-        let ours = present.is_some_and(|authorization| self.tokens.is_ours(authorization));
+        let ours = present
+            .is_some_and(|authorization| attempt.replayed || self.tokens.is_ours(authorization));
         let foreign = present.is_some() && !ours;
-        let refuse = |reason, rule: &OutboundRule, retry_after| {
-            let reply = Reply::new(reason, protocol(), None, retry_after);
+        let answer = |reason, rule: &OutboundRule, retry_after, error: Option<&TypedError>| {
+            let reply = match error {
+                Some(error) => Reply::broker_refused(reason, protocol(), retry_after, error),
+                None => Reply::new(reason, protocol(), None, retry_after),
+            };
             Effect::Reply(reply, decision(reason, Some(rule)))
         };
         let without_token = |reason, rule| {
@@ -95,18 +120,25 @@ impl Outbound {
                 return without_token(Reason::AuthorizationKept, Some(rule));
             }
             ExistingAuthorization::Refuse if foreign => {
-                return refuse(Reason::AuthorizationRefused, rule, None);
+                return answer(Reason::AuthorizationRefused, rule, None, None);
             }
             _ => {}
         }
         match self.tokens.ask(&rule.token, now) {
+            TokenAnswer::Authorization(header)
+                if may_wait && self.awaits_challenge(rule, attempt, &header) =>
+            {
+                Effect::Wait
+            }
             TokenAnswer::Authorization(header) => {
                 let edits = Edits { authorization: Some(header), ..Edits::default() };
                 Effect::Continue(edits, decision(Reason::Injected, Some(rule)))
             }
             TokenAnswer::Wait if may_wait => Effect::Wait,
-            TokenAnswer::Wait => refuse(Reason::TooManyWaiting, rule, None),
-            TokenAnswer::Refused { reason, retry_after } => refuse(reason, rule, Some(retry_after)),
+            TokenAnswer::Wait => answer(Reason::TooManyWaiting, rule, None, None),
+            TokenAnswer::Refused { reason, retry_after, error } => {
+                answer(reason, rule, Some(retry_after), error.as_deref())
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! It tells the caller what to do next and nothing about why: the reason is in the access log.
 
+use std::borrow::Cow;
+
 use crate::{
     decision::{Class, Reason},
     request::Protocol,
@@ -19,8 +21,10 @@ pub struct Reply {
     /// Headers.
     pub headers: Vec<(&'static str, String)>,
     /// Body.
-    pub body: &'static str,
+    pub body: Cow<'static, str>,
 }
+
+mod broker_refusal;
 
 /// Seconds after which to try again where nothing better is known.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -50,6 +54,12 @@ impl Reply {
                 Some("invalid_token"),
                 r#"{"type":"about:blank","title":"Unauthorized","status":401}"#,
             ),
+            Class::InsufficientClaims => (
+                401,
+                16,
+                Some("insufficient_claims"),
+                r#"{"type":"about:blank","title":"Unauthorized","status":401}"#,
+            ),
             Class::Forbidden => (
                 403,
                 7,
@@ -75,16 +85,30 @@ impl Reply {
             let seconds = retry_after.unwrap_or(RETRY_AFTER_SECONDS).max(1);
             headers.push(("retry-after", seconds.to_string()));
         }
+        let body = Cow::Borrowed(body);
         let reply = Self { details: reason.code(), status, grpc_status: None, headers, body };
         match protocol {
             Protocol::Http => reply.with_header("content-type", "application/problem+json"),
-            Protocol::Grpc => Self { grpc_status: Some(grpc_status), body: "", ..reply },
+            Protocol::Grpc => {
+                Self { grpc_status: Some(grpc_status), body: Cow::Borrowed(""), ..reply }
+            }
             // A response without body carries the status in its headers
             // (github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md).
-            Protocol::GrpcWeb => Self { status: 200, body: "", ..reply }
+            Protocol::GrpcWeb => Self { status: 200, body: Cow::Borrowed(""), ..reply }
                 .with_header("content-type", "application/grpc-web+proto")
                 .with_header("grpc-status", &grpc_status.to_string()),
         }
+    }
+
+    /// With this challenge in place of the usual one.
+    #[must_use]
+    pub fn challenging(mut self, challenge: &str) -> Self {
+        for (name, value) in &mut self.headers {
+            if *name == "www-authenticate" {
+                challenge.clone_into(value);
+            }
+        }
+        self
     }
 
     fn with_header(mut self, name: &'static str, value: &str) -> Self {

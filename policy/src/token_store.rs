@@ -1,13 +1,18 @@
 //! The tokens that the outbound filter holds, and when to ask the broker for others.
 //!
 //! A token is fetched before anybody needs it and renewed while it is still good, so that requests
-//! find one. Everybody who waits for the same token waits for the same call.
+//! find one. Everybody who waits for the same token waits for the same call, and so does everybody
+//! whose response refused it (`token_store/challenge.rs`).
 
 use std::rc::Rc;
 
-use contract::{ErrorKind, IssuedToken, Secret, TokenRequest};
+use contract::{ErrorKind, IssuedToken, Secret, TokenRequest, TypedError};
 
 use crate::{decision::Reason, time::UnixTime};
+
+mod challenge;
+
+use challenge::Challenge;
 
 /// A token is not used in its last seconds: it must still be good when it arrives.
 const MARGIN_SECONDS: u64 = 30;
@@ -33,12 +38,23 @@ struct Slot {
     in_flight: bool,
     next_fetch: UnixTime,
     failures: u32,
-    refusal: Option<Reason>,
+    refusal: Option<Refusal>,
+    challenge: Challenge,
+}
+
+/// What a request that finds no token is told.
+#[derive(Debug)]
+struct Refusal {
+    reason: Reason,
+    /// In the broker's words; in ours where it said none.
+    error: Rc<TypedError>,
 }
 
 #[derive(Debug)]
 struct Held {
     header: Rc<Secret>,
+    /// What the broker calls this token when it is refused; an older broker gives it no name.
+    hash: Option<String>,
     fetched_at: UnixTime,
     expires_on: UnixTime,
 }
@@ -56,6 +72,8 @@ pub enum TokenAnswer {
         reason: Reason,
         /// Seconds.
         retry_after: u64,
+        /// What was said the last time, where the broker has been asked at all.
+        error: Option<Rc<TypedError>>,
     },
 }
 
@@ -65,7 +83,7 @@ pub enum TokenCallResult {
     /// The broker issued a token.
     Issued(IssuedToken),
     /// The broker refused.
-    Refused(ErrorKind, Option<u64>),
+    Refused(TypedError),
     /// The broker did not answer, or not in our language.
     Failed,
 }
@@ -80,14 +98,16 @@ impl TokenStore {
     /// The token for a request, or what to do without.
     pub fn ask(&self, request: &TokenRequest, now: UnixTime) -> TokenAnswer {
         let Some(slot) = self.slot(request) else {
-            return TokenAnswer::Refused { reason: Reason::TokenDenied, retry_after: 1 };
+            let reason = Reason::TokenDenied;
+            return TokenAnswer::Refused { reason, retry_after: 1, error: None };
         };
         match &slot.current {
             Some(held) if held.usable(now) => TokenAnswer::Authorization(held.header.clone()),
             _ if slot.in_flight || slot.due(now) => TokenAnswer::Wait,
             _ => TokenAnswer::Refused {
-                reason: slot.refusal.unwrap_or(Reason::TokenUnavailable),
+                reason: slot.refusal.as_ref().map_or(Reason::TokenUnavailable, |r| r.reason),
                 retry_after: slot.next_fetch.since(now).max(1),
+                error: slot.refusal.as_ref().map(|refusal| refusal.error.clone()),
             },
         }
     }
@@ -106,6 +126,11 @@ impl TokenStore {
 
     /// A call to make now, if any. It is in flight until [`Self::on_result`].
     pub fn next_call(&mut self, now: UnixTime) -> Option<TokenRequest> {
+        let challenged =
+            self.slots.iter_mut().find_map(|(request, slot)| slot.challenge.call(request));
+        if challenged.is_some() {
+            return challenged;
+        }
         let due = self.slots.iter_mut().find(|(_, slot)| !slot.in_flight && slot.due(now));
         due.map(|(request, slot)| {
             slot.in_flight = true;
@@ -115,20 +140,24 @@ impl TokenStore {
 
     /// A call was answered.
     pub fn on_result(&mut self, request: &TokenRequest, result: TokenCallResult, now: UnixTime) {
-        let slot = self.slots.iter_mut().find(|(held, _)| held == request);
+        let slot = self.slots.iter_mut().find(|(held, _)| is_for(request, held));
         let Some((_, slot)) = slot else { return };
+        if request.claims.is_some() {
+            return slot.on_challenge_result(request, &result, now);
+        }
         slot.in_flight = false;
-        let (refusal, pause) = match result {
+        let (error, pause) = match result {
             TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
                 return slot.hold(&token, now);
             }
-            TokenCallResult::Issued(_) | TokenCallResult::Failed => {
-                (Reason::TokenUnavailable, None)
+            TokenCallResult::Issued(_) | TokenCallResult::Failed => (unreachable(), None),
+            TokenCallResult::Refused(error) => {
+                let pause = error.retry_after;
+                (error, pause)
             }
-            TokenCallResult::Refused(kind, retry_after) => (reason_of(kind), retry_after),
         };
         slot.failures = slot.failures.saturating_add(1);
-        slot.refusal = Some(refusal);
+        slot.refusal = Some(Refusal { reason: reason_of(error.kind), error: Rc::new(error) });
         let backoff = 1_u64.checked_shl(slot.failures.saturating_sub(1)).unwrap_or(u64::MAX);
         let pause = pause.map_or(backoff.min(MAX_BACKOFF_SECONDS), |seconds| {
             seconds.clamp(1, MAX_RETRY_AFTER_SECONDS)
@@ -166,7 +195,8 @@ impl Slot {
             _ => now,
         };
         let expires_on = UnixTime(token.expires_on);
-        let before = self.current.replace(Held { header, fetched_at, expires_on });
+        let hash = token.token_hash.clone();
+        let before = self.current.replace(Held { header, hash, fetched_at, expires_on });
         if !same {
             self.previous = before.map(|held| held.header);
         }
@@ -185,6 +215,12 @@ impl Held {
     }
 }
 
+/// Whether a call, perhaps with a challenge, was for this slot's token.
+fn is_for(call: &TokenRequest, held: &TokenRequest) -> bool {
+    (&call.identity, &call.scope, &call.destination)
+        == (&held.identity, &held.scope, &held.destination)
+}
+
 /// Whether the answer is to our question, and a header can carry it.
 fn acceptable(token: &IssuedToken, request: &TokenRequest, now: UnixTime) -> bool {
     let text = token.access_token.expose();
@@ -194,6 +230,18 @@ fn acceptable(token: &IssuedToken, request: &TokenRequest, now: UnixTime) -> boo
         && now.plus(MARGIN_SECONDS) < UnixTime(token.expires_on)
         && !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+}
+
+/// What is said of a broker that said nothing, or nothing of use.
+fn unreachable() -> TypedError {
+    TypedError {
+        error: "broker_unavailable: the token broker gave no usable answer".to_owned(),
+        kind: ErrorKind::Transient,
+        retry_after: None,
+        claims: None,
+        correlation_id: None,
+        trace_id: None,
+    }
 }
 
 /// What a caller is told: only what no waiting can mend is "denied".

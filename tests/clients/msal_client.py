@@ -7,6 +7,8 @@ Reads one JSON object from standard input:
   secret      client secret, or
   assertion   federated client assertion
   twice       true: asks again with the same application object, and prints both answers
+  capabilities  list of client capabilities
+  challenge   claims challenge (JSON text) with which it asks the second time
 
 It has no setting for another host: HTTPS_PROXY and REQUESTS_CA_BUNDLE lead to the fake.
 """
@@ -28,13 +30,22 @@ def main():
             asked["client_id"],
             authority=asked["authority"],
             client_credential=credential,
+            client_capabilities=asked.get("capabilities"),
         )
     except ValueError as error:
         # msal's answer to an authority whose discovery document it cannot get.
         print(json.dumps([{"authority_error": str(error)}]))
         return
-    times = 2 if asked.get("twice") else 1
-    answers = [application.acquire_token_for_client(scopes=[asked["scope"]]) for _ in range(times)]
+    scopes = [asked["scope"]]
+    answers = [application.acquire_token_for_client(scopes=scopes)]
+    if asked.get("twice"):
+        answers.append(application.acquire_token_for_client(scopes=scopes))
+    if "challenge" in asked:
+        answers.append(
+            application.acquire_token_for_client(
+                scopes=scopes, claims_challenge=asked["challenge"]
+            )
+        )
     print(json.dumps(answers))
 
 

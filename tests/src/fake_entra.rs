@@ -3,10 +3,12 @@
 //! It answers over TLS as `login.microsoftonline.com` and the national clouds' hosts, and is
 //! reached through its own CONNECT proxy: `HTTPS_PROXY` and the CA file are all that a client
 //! needs, so nothing under test has a setting for another host or issuer. It has discovery, keys,
-//! and client credentials with a secret or a federated assertion; everything else is refused.
+//! client credentials with a secret or a federated assertion, with claims where they are asked for,
+//! and sign-ins of a person by the authorization code flow; everything else is refused.
 //!
 //! A request's way: `proxy` → `server` → `endpoints` → `discovery` or `token_endpoint` (which asks
-//! `directory` and `assertion`, and refuses with `refusal`) → `claims` → `mint` → `answer`.
+//! `directory`, `assertion` and `claims_request`, and refuses with `refusal`) → `claims` → `mint` →
+//! `answer`. A person's: `authorize`, then `code_grant` in `token_endpoint`'s place.
 //! [`FakeEntra`] owns the listeners; its methods change what they answer and show what was asked.
 
 use std::{
@@ -22,13 +24,17 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
+pub mod access_evaluation;
 mod answer;
 mod assertion;
+pub mod authorize;
 pub mod calls;
 mod certificates;
 pub mod claims;
+mod claims_request;
 pub mod client;
 pub mod cloud;
+mod code_grant;
 mod control;
 pub mod directory;
 mod discovery;
@@ -43,6 +49,8 @@ mod signing;
 mod state;
 mod token_endpoint;
 
+pub use access_evaluation::Standing;
+pub use authorize::Person;
 pub use calls::{Call, Endpoint};
 pub use claims::User;
 pub use cloud::Cloud;
@@ -214,6 +222,12 @@ impl FakeEntra {
     /// Moves the fake's clock against the machine's.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.state.set_clock_offset(seconds);
+    }
+
+    /// Puts a person at the browser, signed in, who can satisfy these authentication contexts.
+    pub fn at_the_browser(&self, user: &User, contexts: &[&str]) {
+        let contexts = contexts.iter().map(|context| (*context).to_owned()).collect();
+        self.state.sign_ins().person = Some(Person { user: user.clone(), contexts });
     }
 
     /// Sets how long tokens live that are issued from now on.

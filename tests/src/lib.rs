@@ -17,6 +17,7 @@ pub mod envoy;
 pub mod fake_entra;
 mod ports;
 pub mod process;
+pub mod python;
 pub mod stack;
 pub mod stand_in;
 pub mod upstream;

@@ -15,7 +15,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
@@ -39,6 +39,7 @@ pub struct Builder {
     module: Option<PathBuf>,
     graph_proof: GraphProof,
     config: EnvoyConfig,
+    broker_changes: Vec<(String, Value)>,
     prepare_entra: Box<dyn FnOnce(&FakeEntra) + Send>,
 }
 
@@ -82,6 +83,7 @@ impl Stack {
             module: None,
             graph_proof: GraphProof::Trusted,
             config: EnvoyConfig::shipped(),
+            broker_changes: Vec::new(),
             prepare_entra: Box::new(|_| {}),
         }
     }
@@ -268,10 +270,21 @@ impl Builder {
     }
 
     fn policy(mut self, filter: &str, pointer: &str, value: Value) -> Self {
-        let (parent, member) = pointer.rsplit_once('/').expect("a JSON pointer");
-        let parent = self.config.policy_mut(filter).pointer_mut(parent);
-        parent.unwrap_or_else(|| panic!("the policy has no {pointer}"))[member] = value;
+        set_member(self.config.policy_mut(filter), pointer, value);
         self
+    }
+
+    /// Sets a member of the broker's configuration, by JSON pointer.
+    #[must_use]
+    pub fn broker(mut self, pointer: &str, value: Value) -> Self {
+        self.broker_changes.push((pointer.to_owned(), value));
+        self
+    }
+
+    /// Has tokens asked for as ones that their resource can refuse at any moment.
+    #[must_use]
+    pub fn capable(self) -> Self {
+        self.broker("/identities/default/client_capabilities", json!(["cp1"]))
     }
 
     /// Sets how Graph proves to be Graph.
@@ -314,7 +327,10 @@ impl Builder {
             token_file,
             scope: world::GRAPH_SCOPE.to_owned(),
         };
-        let broker_settings = BrokerSettings::new(directory.path(), &identity, &entra);
+        let mut broker_settings = BrokerSettings::new(directory.path(), &identity, &entra);
+        for (pointer, value) in self.broker_changes {
+            set_member(broker_settings.config_mut(), &pointer, value);
+        }
         substitute_module(&mut config, self.module);
         config.broker_socket(&broker_settings.socket);
         config.upstream("application", application.address);
@@ -381,6 +397,13 @@ fn own_directory() -> TempDir {
 
 fn substitute_module(config: &mut EnvoyConfig, module: Option<PathBuf>) {
     config.module(&module.unwrap_or_else(|| envoy::from_environment("ENTRA_FILTER_WASM")));
+}
+
+/// Sets a member by JSON pointer; a missing last member is added.
+fn set_member(document: &mut Value, pointer: &str, value: Value) {
+    let (parent, member) = pointer.rsplit_once('/').expect("a JSON pointer");
+    let parent = document.pointer_mut(parent);
+    parent.unwrap_or_else(|| panic!("nothing at {pointer}"))[member] = value;
 }
 
 /// Unix seconds.

@@ -110,7 +110,14 @@ pub fn issued(asked: &Asked, access_token: &str, now: u64) -> Value {
         "scope": asked.body.get("scope"),
         "identity": asked.body.get("identity"),
         "correlation_id": "00000000-0000-4000-8000-000000000000",
+        "token_hash": hash_of(access_token),
     })
+}
+
+/// What the broker calls a token, for tests that compare.
+pub fn hash_of(access_token: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, access_token.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The broker's answer with the keys (a JSON Web Key Set) of one tenant of the public cloud.

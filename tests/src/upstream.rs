@@ -27,7 +27,10 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring::default_provider, pki_types::PrivatePkcs8KeyDer},
 };
 
-use crate::client::{HeaderLines, lines_of, read_body, read_head, single};
+use crate::{
+    client::{HeaderLines, lines_of, read_body, read_head, single},
+    fake_entra::{access_evaluation::challenge_header, sample::GRAPH},
+};
 
 /// A request as it arrived.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +106,22 @@ impl Reply {
     /// An empty answer with a status.
     pub fn status(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), trailers: Vec::new() }
+    }
+
+    /// The claims challenge (JSON text) with which Microsoft Graph refuses a token before its end.
+    pub fn challenge(claims: &str) -> Self {
+        let error = json!({"error": {
+            "code": "InvalidAuthenticationToken",
+            "message": "Continuous access evaluation resulted in challenge with result: \
+                        InteractionRequired and code: TokenIssuedBeforeRevocationTimestamp",
+        }});
+        Self { status: 401, ..Self::json(&error) }
+            .header("www-authenticate", &challenge_header(GRAPH, claims))
+    }
+
+    /// Whether the connection ends with it, over HTTP/1.1.
+    fn closes(&self) -> bool {
+        self.headers.iter().any(|(name, value)| *name == "connection" && value == "close")
     }
 
     /// Adds a header line.
@@ -295,7 +314,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<St
         if !head_only {
             bytes.extend(&reply.body);
         }
-        if stream.stream.write_all(&bytes).await.is_err() {
+        if stream.stream.write_all(&bytes).await.is_err() || reply.closes() {
             return;
         }
     }
@@ -323,7 +342,9 @@ where
         let state = Arc::clone(&state);
         async move { answer_http2(request, &state).await }
     });
-    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    // A thousand calls at one time are a test's business, not this server's.
+    server.max_concurrent_streams(4_096);
     // That the proxy closed the connection is no error.
     let _closed = server.serve_connection(TokioIo::new(stream), service).await;
 }

@@ -10,18 +10,15 @@
     reason = "a test's own functions fail the test"
 )]
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
-
 use contract::{KeySet, KeySetState, KeySets};
-use e2e::fake_entra::{
-    Endpoint, FakeEntra, Lifetime,
-    sample::{
-        Cluster, ORDERS_API, STOCK_URI, TENANT, TILL, TILL_SECRET, WORKLOAD, WORKLOAD_SUBJECT,
+use e2e::{
+    fake_entra::{
+        Endpoint, FakeEntra, Lifetime, Standing,
+        sample::{
+            Cluster, ORDERS_API, STOCK_URI, TENANT, TILL, TILL_SECRET, WORKLOAD, WORKLOAD_SUBJECT,
+        },
     },
+    python,
 };
 use policy::{
     config::Config, decision::Reason, effect::Effect, inbound::Inbound, request::RequestHead,
@@ -35,31 +32,8 @@ const STOCK_SCOPE: &str = "https://stock.contoso.com/.default";
 
 /// What msal answers; see `tests/clients/msal_client.py`.
 fn msal(entra: &FakeEntra, asked: &Value) -> Vec<Value> {
-    let variable = |name: &str| {
-        std::env::var(name).unwrap_or_else(|_| {
-            panic!("{name} is not set: run this by `cargo xtask test clients`, which installs msal")
-        })
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/msal_client.py");
-    let mut child = Command::new(variable("PYTHON"))
-        .arg(script)
-        .env("PYTHONPATH", variable("PYTHON_CLIENTS"))
-        .env("HTTPS_PROXY", entra.proxy_url())
-        .env("REQUESTS_CA_BUNDLE", entra.ca_file())
-        .env_remove("NO_PROXY")
-        .env_remove("no_proxy")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("Python starts");
-    let mut input = child.stdin.take().expect("a pipe");
-    input.write_all(asked.to_string().as_bytes()).expect("written");
-    drop(input);
-    let output = child.wait_with_output().expect("Python ends");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "msal_client.py failed: {errors}");
-    serde_json::from_slice(&output.stdout).expect("JSON from msal_client.py")
+    let answers = python::run(entra, "msal_client.py", asked);
+    answers.as_array().expect("a list of answers").clone()
 }
 
 fn with_secret(changes: &[(&str, &str)]) -> Value {
@@ -200,6 +174,46 @@ fn msal_asks_once_for_a_token_that_lives_and_again_for_one_that_is_due() {
         assert!(answers.iter().all(|answer| answer["access_token"].is_string()), "{answers:?}");
         assert_eq!(entra.count(Endpoint::Token), asked_times, "{lifetime:?}");
     }
+}
+
+#[test]
+fn msal_declares_its_capability_and_answers_a_challenge_past_its_cache() {
+    let (entra, cluster) = FakeEntra::sample();
+    let mut asked = with_assertion(
+        &assertion(&entra, &cluster),
+        &[("scope", "https://graph.microsoft.com/.default")],
+    );
+    asked["capabilities"] = json!(["cp1"]);
+    asked["twice"] = json!(true);
+    // Such as a resource sends that has ended all tokens until now.
+    let valid_from = entra.revoke_tokens(TENANT, WORKLOAD);
+    let nbf = json!({"essential": true, "value": valid_from.to_string()});
+    asked["challenge"] = json!(json!({"access_token": {"nbf": nbf}}).to_string());
+    let answers = msal(&entra, &asked);
+    let standings: Vec<Standing> = answers
+        .iter()
+        .map(|answer| entra.standing(answer["access_token"].as_str().expect("a token")))
+        .collect();
+    let [Standing::Challenged(first), Standing::Challenged(cached), Standing::Good] =
+        standings.as_slice()
+    else {
+        panic!("{standings:?}")
+    };
+    assert_eq!(first, cached);
+    // The second came out of msal's cache, the third went past it.
+    assert_eq!(entra.count(Endpoint::Token), 2);
+    assert_eq!(answers[2]["expires_in"], json!(100_799));
+    let sent: Vec<Value> = entra
+        .calls_of(Endpoint::Token)
+        .iter()
+        .map(|call| {
+            serde_json::from_str(call.form_member("claims").expect("claims")).expect("JSON")
+        })
+        .collect();
+    // What the broker sends, too (`token-broker/src/entra/claims.rs`).
+    let capability = json!({"values": ["cp1"]});
+    assert_eq!(sent[0], json!({"access_token": {"xms_cc": capability}}));
+    assert_eq!(sent[1], json!({"access_token": {"nbf": nbf, "xms_cc": capability}}));
 }
 
 /// What the product's own policy says to a token on a path, with the keys that the fake publishes.

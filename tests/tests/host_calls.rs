@@ -91,8 +91,10 @@ async fn the_host_calls_of_each_path_are_these_and_no_more() {
     check(&stack, "inbound", &spoofed, &removed).await;
 
     let attempt = [PROPERTY, ONE_HEADER, PROPERTY, TIME];
-    let injected = [&attempt[..], &[SET, RECORD, PROPERTY]].concat();
+    // On the response: no retry of the upstream's asking, TLS, no challenge.
+    let injected = [&attempt[..], &[SET, RECORD, REMOVE, PROPERTY, ONE_HEADER]].concat();
     check(&stack, "outbound", &Request::get("/v1.0/me"), &injected).await;
-    let refused = [&attempt[..], &[ONE_HEADER, RECORD, REPLY]].concat();
+    // Who brings an Authorization is asked whether it is ours, from an attempt before.
+    let refused = [PROPERTY, ONE_HEADER, PROPERTY, PROPERTY, TIME, ONE_HEADER, RECORD, REPLY];
     check(&stack, "outbound", &Request::get("/v1.0/me").bearer("own"), &refused).await;
 }

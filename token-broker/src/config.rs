@@ -17,7 +17,7 @@ pub mod raw;
 
 use environment::Environment;
 
-use crate::https::proxy::Proxy;
+use crate::{entra::claims::Capability, https::proxy::Proxy};
 
 /// Where the socket is without a word about it.
 pub const DEFAULT_SOCKET: &str = "/run/entra/broker.sock";
@@ -68,6 +68,8 @@ pub struct Identity {
     pub source: Source,
     /// The allow-list of scopes; empty denies all.
     pub scopes: Vec<String>,
+    /// What it tells Entra that it can do, where a request's destination can do it too.
+    pub capability: Capability,
 }
 
 /// The kinds of sources.
@@ -177,7 +179,7 @@ pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<Con
             authorities: vec![Authority { cloud, tenant }],
             identities: BTreeMap::from([(
                 ENVIRONMENT_IDENTITY.to_owned(),
-                Identity { source, scopes },
+                Identity { source, scopes, capability: Capability::None },
             )]),
             listen: Listen { api: listen::default_api(), admin: DEFAULT_ADMIN },
             ca_file: None,

@@ -3,6 +3,7 @@
 //! These come from Microsoft's documentation and client libraries, each in one place, so that
 //! one that proves wrong is easy to mend. It must not know who asks, or what is kept.
 
+pub mod claims;
 pub mod discovery;
 pub mod refusal;
 pub mod token_endpoint;

@@ -45,7 +45,12 @@ pub fn start(
         .iter()
         .map(|(name, identity)| {
             let source = source::from_config(&identity.source, transport);
-            (name.clone(), Entitlement { source, scopes: identity.scopes.clone() })
+            let entitlement = Entitlement {
+                source,
+                scopes: identity.scopes.clone(),
+                capability: identity.capability,
+            };
+            (name.clone(), entitlement)
         })
         .collect();
     let keys = Keys::start(

@@ -13,6 +13,7 @@ use token_broker::{
         environment::{Environment, ProcessEnvironment},
         from_environment,
     },
+    entra::claims::Capability,
     https::Https,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,7 +136,7 @@ fn summary(config: &Config) -> String {
             Source::WorkloadIdentity { application, .. } => ("workload identity", application),
         };
         lines.push(format!(
-            "identity {name}: {kind}, application {} of tenant {} ({} cloud), {}",
+            "identity {name}: {kind}, application {} of tenant {} ({} cloud), {}{}",
             application.client_id,
             application.tenant,
             application.cloud.name(),
@@ -143,6 +144,10 @@ fn summary(config: &Config) -> String {
                 "no scope: nothing can be asked for".to_owned()
             } else {
                 format!("scopes {}", identity.scopes.join(" "))
+            },
+            match identity.capability {
+                Capability::None => "",
+                Capability::ClaimsChallenges => ", answers claims challenges",
             },
         ));
     }

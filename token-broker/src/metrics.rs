@@ -58,6 +58,19 @@ struct Build {
 /// Stands for an identity or authority that is not configured.
 const UNKNOWN: &str = "unknown";
 
+/// How a claims challenge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChallengeOutcome {
+    /// With a token that was acquired for it.
+    Answered,
+    /// With a token that was held already and is not the refused one.
+    Held,
+    /// Without a call to Entra: too soon, refused before, or no challenge that there can be.
+    Declined,
+    /// Entra refused, or did not answer in time.
+    Failed,
+}
+
 /// All counters and gauges, and the registry that shows them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -65,6 +78,7 @@ pub struct Metrics {
     acquisitions: Family<ByIdentity, Counter>,
     token_requests: Family<ByIdentity, Counter>,
     token_life: Family<OfIdentity, Gauge>,
+    challenges: Family<ByIdentity, Counter>,
     key_fetches: Family<ByAuthority, Counter>,
     key_set_age: Family<OfAuthority, Gauge>,
     key_set_keys: Family<OfAuthority, Gauge>,
@@ -84,6 +98,7 @@ impl Default for Metrics {
             acquisitions: Family::default(),
             token_requests: Family::default(),
             token_life: Family::default(),
+            challenges: Family::default(),
             key_fetches: Family::default(),
             key_set_age: Family::default(),
             key_set_keys: Family::default(),
@@ -107,6 +122,11 @@ impl Default for Metrics {
             "token_life_seconds",
             "Seconds until the first of an identity's tokens ends; 0 where one is missing",
             metrics.token_life.clone(),
+        );
+        registry.register(
+            "claims_challenges",
+            "Claims challenges that filters sent on, by identity and outcome (answered, held, declined, failed)",
+            metrics.challenges.clone(),
         );
         registry.register(
             "key_fetches",
@@ -160,6 +180,18 @@ impl Metrics {
     pub fn token_requested(&self, identity: Option<&str>, outcome: &'static str) {
         let identity = identity.unwrap_or(UNKNOWN).to_owned();
         self.token_requests.get_or_create(&ByIdentity { identity, outcome }).inc();
+    }
+
+    /// A claims challenge of a configured identity's token (or of none) was dealt with.
+    pub fn challenged(&self, identity: Option<&str>, outcome: ChallengeOutcome) {
+        let identity = identity.unwrap_or(UNKNOWN).to_owned();
+        let outcome = match outcome {
+            ChallengeOutcome::Answered => "answered",
+            ChallengeOutcome::Held => "held",
+            ChallengeOutcome::Declined => "declined",
+            ChallengeOutcome::Failed => "failed",
+        };
+        self.challenges.get_or_create(&ByIdentity { identity, outcome }).inc();
     }
 
     /// The least life among an identity's tokens, in seconds.

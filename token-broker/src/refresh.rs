@@ -14,8 +14,18 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest delay while Entra or the way to it fails.
 const MAX_TRANSIENT: Duration = Duration::from_secs(60);
-/// Longest delay while a person must act first.
+/// Longest delay while a person must act first, here or on a configuration that spreads slowly
+/// (a new federated credential takes minutes to work).
 const MAX_LASTING: Duration = Duration::from_secs(300);
+/// After Entra's verdict on a principal. Repeating the call changes nothing and Entra tells nobody
+/// when a person has mended it: so seldom, and only because somebody must look.
+pub const PROBE: Duration = Duration::from_secs(600);
+/// How often a refused identity's credential is looked at, and after how long whoever was refused
+/// may ask the broker again: neither is a call to Entra.
+pub const LOOK: Duration = Duration::from_secs(30);
+/// Entra is asked at most once within this time for one destination's claims challenges, whatever
+/// the destination does.
+pub const CHALLENGE_INTERVAL: Duration = Duration::from_secs(30);
 /// Delay after 429 without `Retry-After` (as MSAL does).
 const THROTTLED: Duration = Duration::from_secs(60);
 /// Entra is not asked for a token again sooner than this after it gave one, however short its life
@@ -55,22 +65,35 @@ pub fn margin(life: Duration) -> Duration {
 /// What Entra asked for is honoured, with a bound: a wrong header must not stop the broker for
 /// ever.
 pub fn retry_after(kind: ErrorKind, failures: u32, told: Option<u64>, jitter: f64) -> Duration {
-    if let Some(seconds) = told {
-        return Duration::from_secs(seconds).clamp(FIRST_RETRY, MAX_RETRY_AFTER);
+    let told = told.map(|seconds| Duration::from_secs(seconds).clamp(FIRST_RETRY, MAX_RETRY_AFTER));
+    if is_verdict(kind) {
+        // Up to a tenth more, so that many brokers do not look together.
+        let probe = PROBE.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0));
+        return told.unwrap_or_default().max(probe);
+    }
+    if let Some(told) = told {
+        return told;
     }
     let longest = match kind {
         ErrorKind::Throttled => return THROTTLED,
         ErrorKind::Transient => MAX_TRANSIENT,
-        ErrorKind::ClaimsChallenge
-        | ErrorKind::Credential
-        | ErrorKind::Config
-        | ErrorKind::Disabled
-        | ErrorKind::Denied => MAX_LASTING,
+        _ => MAX_LASTING,
     };
     let doubled = 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
     let delay = FIRST_RETRY.saturating_mul(doubled).min(longest);
     // Up to a quarter less, never below the first delay.
     delay.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0)).max(FIRST_RETRY)
+}
+
+/// Whether Entra has judged the principal, so that the same call has the same end until something
+/// changes: the credential, the claims that are asked for, or its mind.
+pub fn is_verdict(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ClaimsChallenge | ErrorKind::Disabled | ErrorKind::Denied)
+}
+
+/// Whether a refusal stands until a person has acted or the credential is another one.
+pub fn is_lasting(kind: ErrorKind) -> bool {
+    is_verdict(kind) || matches!(kind, ErrorKind::Credential | ErrorKind::Config)
 }
 
 /// How long after a good fetch the keys are fetched again: an hour, give or take a tenth.
@@ -125,7 +148,7 @@ mod tests {
 
     #[test]
     fn retries_back_off_by_kind_and_honour_what_entra_said() {
-        use ErrorKind::{Config, Credential, Throttled, Transient};
+        use ErrorKind::{ClaimsChallenge, Config, Credential, Disabled, Throttled, Transient};
         // kind, failures, Retry-After, jitter, expected milliseconds
         let cases = [
             (Transient, 1, None, 0.0, 1_000),
@@ -143,6 +166,12 @@ mod tests {
             (Throttled, 1, Some(3_600), 0.5, 3_600_000),
             (Throttled, 1, Some(3_601), 0.5, 3_600_000),
             (Throttled, 1, Some(u64::MAX), 0.5, 3_600_000),
+            // A verdict is not asked for again soon, however often it was given.
+            (ClaimsChallenge, 1, None, 0.0, 600_000),
+            (ClaimsChallenge, 50, None, 1.0, 660_000),
+            (Disabled, 1, None, 0.5, 630_000),
+            (Disabled, 1, Some(1), 0.0, 600_000),
+            (ClaimsChallenge, 1, Some(3_000), 0.0, 3_000_000),
         ];
         for (kind, failures, told, jitter, expected) in cases {
             let found = retry_after(kind, failures, told, jitter).as_millis();

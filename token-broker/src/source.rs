@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use contract::TypedError;
+use contract::{Secret, TypedError};
+use ring::digest::{SHA256, digest};
 
 use crate::{
     config::{self, SecretLocation},
-    entra::token_endpoint::Acquired,
+    entra::token_endpoint::{Acquired, Wanted},
     https::{Boxed, Transport},
 };
 
@@ -19,8 +20,22 @@ mod workload_identity;
 
 /// Gets tokens for one identity.
 pub trait TokenSource: Send + Sync + 'static {
-    /// A new token for one scope. Each call is one acquisition.
-    fn acquire<'a>(&'a self, scope: &'a str) -> Boxed<'a, Result<Acquired, TypedError>>;
+    /// A new token. Each call is one acquisition.
+    fn acquire<'a>(&'a self, wanted: Wanted<'a>) -> Boxed<'a, Result<Acquired, TypedError>>;
+
+    /// The credential as it is now; `None` where there is none to read, or it cannot change.
+    fn credential(&self) -> Boxed<'_, Option<Fingerprint>>;
+}
+
+/// Tells one credential from another without holding it. Not shown: it is a digest of a secret.
+#[derive(PartialEq, Eq)]
+pub struct Fingerprint(Vec<u8>);
+
+impl Fingerprint {
+    /// The fingerprint of a credential.
+    fn of(credential: &Secret) -> Self {
+        Self(digest(&SHA256, credential.expose().as_bytes()).as_ref().to_vec())
+    }
 }
 
 /// The source that the configuration asks for.

@@ -1,9 +1,13 @@
 //! The tokens: held, renewed before their end, and handed out.
 //!
-//! Which there can be is known from the configuration, so each pair of identity and scope has one
-//! task that owns its acquisition (`tokens::renewal`). That makes at most one call in flight per
-//! pair, however many ask, and renews without anyone waiting. Requests only read, and wait where
-//! there is nothing to read yet. The next station is Entra, by `source`.
+//! Which there can be is known from the configuration, so each pair of identity and scope has a
+//! slot, and a task that owns its acquisition (`tokens::renewal`). That makes at most one call in
+//! flight per slot, however many ask, and renews without anyone waiting. Requests only read, and
+//! wait where there is nothing to read yet. A claims challenge is the one request that has a token
+//! acquired; `tokens::challenges` says when. The next station is Entra, by `source`.
+//!
+//! An identity that answers claims challenges has a second slot for each scope: tokens that their
+//! resource can refuse at any moment go only to whoever answers for it.
 
 use std::{
     collections::BTreeMap,
@@ -21,14 +25,17 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub mod challenges;
 mod held;
 mod renewal;
 
-use held::{Held, Refused, State};
+use challenges::Challenge;
+use held::{Answer, Held, Refused, State, Step};
 
 use crate::{
+    entra::claims::Capability,
     failure::{failure, retry_in, sanitised},
-    metrics::{Metrics, kind_label},
+    metrics::{ChallengeOutcome, Metrics, kind_label},
     source::TokenSource,
     time::{Clock, later},
 };
@@ -43,11 +50,13 @@ pub struct Entitlement {
     pub source: Arc<dyn TokenSource>,
     /// The scopes that may be asked for.
     pub scopes: Vec<String>,
+    /// What the identity can do, beside handing out tokens.
+    pub capability: Capability,
 }
 
 /// All tokens that there can be.
 pub struct Tokens {
-    identities: BTreeMap<String, BTreeMap<String, Arc<Slot>>>,
+    identities: BTreeMap<String, BTreeMap<String, Slots>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     denied: AtomicU64,
@@ -55,13 +64,63 @@ pub struct Tokens {
     _renewals: JoinSet<()>,
 }
 
-/// The place of one identity's token for one scope.
+/// The places of one identity's tokens for one scope.
+struct Slots {
+    plain: Arc<Slot>,
+    /// Of the token that goes to who answers challenges; none where the identity cannot.
+    capable: Option<Arc<Slot>>,
+}
+
+/// The place of one token.
 struct Slot {
     identity: String,
     scope: String,
+    capability: Capability,
     state: watch::Sender<State>,
-    /// Wakes the renewal when a request finds that a clock has jumped past the token's end.
+    /// Wakes the renewal when a request finds that a clock has jumped past the token's end, or
+    /// has a challenge.
     wanted: Notify,
+}
+
+impl Slot {
+    fn new(identity: &str, scope: &str, capability: Capability) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            scope: scope.to_owned(),
+            capability,
+            state: watch::Sender::new(State::default()),
+            wanted: Notify::new(),
+        }
+    }
+
+    /// Acquires nothing until somebody asks.
+    fn dormant(self) -> Self {
+        self.state.send_modify(|state| state.dormant = true);
+        self
+    }
+
+    /// The claims of a challenge that a token is to be acquired for now.
+    fn take_challenge(&self) -> Option<String> {
+        let mut claims = None;
+        self.state.send_if_modified(|state| {
+            claims = state.challenges.take();
+            false
+        });
+        claims
+    }
+}
+
+impl Slots {
+    /// The slot for a request, by whether its asker answers challenges.
+    fn of(&self, request: &TokenRequest) -> &Arc<Slot> {
+        self.capable.as_ref().filter(|_| request.claims_challenges).unwrap_or(&self.plain)
+    }
+
+    /// Those that somebody has asked for, or the configuration.
+    fn active(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        let all = [Some(&self.plain), self.capable.as_ref()];
+        all.into_iter().flatten().filter(|slot| !slot.state.borrow().dormant)
+    }
 }
 
 /// How an identity is doing, for readiness and the status page.
@@ -69,14 +128,16 @@ struct Slot {
 pub struct IdentityState {
     /// Its name.
     pub identity: String,
-    /// Its scopes that have a token now.
+    /// Its tokens that are held now.
     pub held: usize,
-    /// Its scopes.
-    pub scopes: usize,
+    /// Its tokens that there are to be.
+    pub wanted: usize,
     /// The least life among its tokens, 0 where one is missing.
     pub life: Duration,
     /// The last refusal of a scope whose last acquisition failed.
     pub refused: Option<TypedError>,
+    /// The last refusal of a claims challenge, where none was answered since.
+    pub challenge_refused: Option<TypedError>,
     /// That scope has never had a token since the start.
     pub never_held: bool,
 }
@@ -91,33 +152,58 @@ impl Tokens {
         let mut renewals = JoinSet::new();
         let mut identities = BTreeMap::new();
         for (identity, entitlement) in entitlements {
+            let doubt = watch::Sender::new(0);
+            let mut start = |slot: Slot| {
+                let slot = Arc::new(slot);
+                let keeper = renewal::Keeper {
+                    slot: Arc::clone(&slot),
+                    source: Arc::clone(&entitlement.source),
+                    clock: Arc::clone(&clock),
+                    metrics: Arc::clone(&metrics),
+                    doubt: doubt.clone(),
+                };
+                renewals.spawn(keeper.keep());
+                slot
+            };
             let mut slots = BTreeMap::new();
             for scope in entitlement.scopes {
-                let slot = Arc::new(Slot {
-                    identity: identity.clone(),
-                    scope: scope.clone(),
-                    state: watch::Sender::new(State::default()),
-                    wanted: Notify::new(),
-                });
-                renewals.spawn(renewal::keep(
-                    Arc::clone(&slot),
-                    Arc::clone(&entitlement.source),
-                    Arc::clone(&clock),
-                    Arc::clone(&metrics),
-                ));
-                slots.insert(scope, slot);
+                let plain = Slot::new(&identity, &scope, Capability::None);
+                let of_scope = match entitlement.capability {
+                    Capability::None => Slots { plain: start(plain), capable: None },
+                    capability @ Capability::ClaimsChallenges => Slots {
+                        plain: start(plain.dormant()),
+                        capable: Some(start(Slot::new(&identity, &scope, capability))),
+                    },
+                };
+                slots.insert(scope, of_scope);
             }
             identities.insert(identity, slots);
         }
         Self { identities, clock, metrics, denied: AtomicU64::new(0), _renewals: renewals }
     }
 
-    /// The token that `request` asks for, if the configuration allows it.
-    pub async fn issue(&self, request: &TokenRequest) -> Result<IssuedToken, TypedError> {
+    /// The claims challenge in a request; a request with one that there cannot be is malformed.
+    pub fn challenge(&self, request: &TokenRequest) -> Result<Option<Challenge>, &'static str> {
+        Challenge::of(request).inspect_err(|_malformed| {
+            let known = self.identities.contains_key(&request.identity);
+            let identity = known.then_some(request.identity.as_str());
+            self.metrics.challenged(identity, ChallengeOutcome::Declined);
+        })
+    }
+
+    /// The token that `request` asks for, if the configuration allows it. `challenge` is what
+    /// [`Self::challenge`] found in it.
+    pub async fn issue(
+        &self,
+        request: &TokenRequest,
+        challenge: Option<&Challenge>,
+    ) -> Result<IssuedToken, TypedError> {
         let slots = self.identities.get(&request.identity);
-        let outcome = match slots.and_then(|slots| slots.get(&request.scope)) {
-            Some(slot) => self.wait_for(slot).await,
-            None => Err(self.denied(request)),
+        let slot = slots.and_then(|slots| slots.get(&request.scope)).map(|of| of.of(request));
+        let outcome = match (slot, challenge) {
+            (Some(slot), None) => self.wait_for(slot).await,
+            (Some(slot), Some(challenge)) => self.answer(slot, challenge).await,
+            (None, _) => Err(self.denied(request)),
         };
         let label = match &outcome {
             Ok((_, Waited::No)) => "cached",
@@ -169,9 +255,48 @@ impl Tokens {
             waited = Waited::Yes;
             // An error means that the renewal has ended: the broker is stopping.
             if !matches!(timeout_at(deadline, states.changed()).await, Ok(Ok(()))) {
-                let late = failure(ErrorKind::Transient, "entra_slow: no token yet; ask again");
-                return Err(retry_in(late, Duration::from_secs(1)));
+                return Err(slow());
             }
+        }
+    }
+
+    /// A token that its resource has not refused, acquired if it must be.
+    async fn answer(
+        &self,
+        slot: &Slot,
+        challenge: &Challenge,
+    ) -> Result<(IssuedToken, Waited), TypedError> {
+        let deadline = later(Instant::now(), WAIT);
+        let mut states = slot.state.subscribe();
+        let mut ticket = None;
+        let answer = loop {
+            states.mark_unchanged();
+            let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+            let mut step = Step::Wait;
+            slot.state.send_if_modified(|state| {
+                step = state.challenged(challenge, &mut ticket, now, unix_now);
+                false
+            });
+            match step {
+                Step::Wait => {}
+                Step::Acquire => slot.wanted.notify_one(),
+                Step::End(answer) => break answer,
+            }
+            if !matches!(timeout_at(deadline, states.changed()).await, Ok(Ok(()))) {
+                break Answer::Failed(slow());
+            }
+        };
+        let (outcome, waited) = match answer {
+            Answer::New => (ChallengeOutcome::Answered, Ok(Waited::Yes)),
+            Answer::Held => (ChallengeOutcome::Held, Ok(Waited::No)),
+            Answer::Declined(error) => (ChallengeOutcome::Declined, Err(error)),
+            Answer::Failed(error) => (ChallengeOutcome::Failed, Err(error)),
+        };
+        self.metrics.challenged(Some(&slot.identity), outcome);
+        let waited = waited?;
+        match &slot.state.borrow().held {
+            Some(token) => Ok((issued(slot, token), waited)),
+            None => Err(slow()),
         }
     }
 
@@ -184,19 +309,24 @@ impl Tokens {
                 let mut state = IdentityState {
                     identity: identity.clone(),
                     held: 0,
-                    scopes: slots.len(),
+                    wanted: 0,
                     life: Duration::MAX,
                     refused: None,
+                    challenge_refused: None,
                     never_held: false,
                 };
-                for slot in slots.values() {
+                for slot in slots.values().flat_map(Slots::active) {
                     let of_slot = slot.state.borrow();
+                    state.wanted = state.wanted.saturating_add(1);
                     let life = of_slot.life(now, unix_now);
                     state.held = state.held.saturating_add(usize::from(!life.is_zero()));
                     state.life = state.life.min(life);
                     if let Some(Refused { error, .. }) = &of_slot.refused {
                         state.refused = Some(error.clone());
                         state.never_held |= !of_slot.ever_held;
+                    }
+                    if let Some(error) = of_slot.challenges.last_refusal() {
+                        state.challenge_refused = Some(error.clone());
                     }
                 }
                 if slots.is_empty() {
@@ -214,6 +344,11 @@ enum Waited {
     Yes,
 }
 
+fn slow() -> TypedError {
+    let late = failure(ErrorKind::Transient, "entra_slow: no token yet; ask again");
+    retry_in(late, Duration::from_secs(1))
+}
+
 fn issued(slot: &Slot, held: &Held) -> IssuedToken {
     IssuedToken {
         access_token: held.access_token.clone(),
@@ -223,5 +358,6 @@ fn issued(slot: &Slot, held: &Held) -> IssuedToken {
         scope: slot.scope.clone(),
         identity: slot.identity.clone(),
         correlation_id: held.correlation_id.clone(),
+        token_hash: Some(held.hash.clone()),
     }
 }

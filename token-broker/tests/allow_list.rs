@@ -26,7 +26,7 @@ async fn b05_b06_a_scope_or_identity_that_is_not_listed_is_denied() {
         ("", SCOPE),
     ];
     for (identity, scope) in cases {
-        let refused = broker.state.tokens.issue(&request(identity, scope)).await.unwrap_err();
+        let refused = broker.issue(&request(identity, scope)).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Denied, "{identity} {scope:.60}");
         let body = serde_json::to_string(&request(identity, scope)).unwrap();
         let (status, _, answer) = ask(&broker.api(), post("/v1/token", body)).await;

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use policy::cloud::Cloud;
-use token_broker::config::{Api, Config, DEFAULT_SOCKET, SecretLocation, Source, document::read};
+use token_broker::{
+    config::{Api, Config, DEFAULT_SOCKET, SecretLocation, Source, document::read},
+    entra::claims::Capability,
+};
 
 use crate::support::{CLIENT, TENANT};
 
@@ -18,6 +21,7 @@ identities:
       client_id: 3f1b5b1e-0d2c-4a39-9a63-3f6c2c7a9d10
       file: /run/secrets/app
     scopes: [https://graph.microsoft.com/.default]
+    client_capabilities: [cp1]
   federated:
     workload_identity: {}
     scopes: []
@@ -84,6 +88,8 @@ fn a_good_file_is_read_in_full() {
     assert_eq!(application.client_id, CLIENT);
     assert_eq!(token_file, &PathBuf::from("/var/run/token"));
     assert!(config.identities["federated"].scopes.is_empty());
+    assert_eq!(config.identities["default"].capability, Capability::ClaimsChallenges);
+    assert_eq!(config.identities["federated"].capability, Capability::None);
     let expected = Api::Unix { path: PathBuf::from("/run/x/b.sock"), allow_uids: vec![1337] };
     assert_eq!(config.listen.api, expected);
     assert_eq!(config.listen.admin, "0.0.0.0:7172".parse().unwrap());
@@ -109,6 +115,28 @@ fn what_may_be_left_out_has_its_default() {
         panic!("{with_cloud}")
     };
     assert_eq!(application.cloud, Cloud::China);
+}
+
+#[test]
+fn w07_a_capability_is_cp1_once_or_none() {
+    let with = |list: &str| GOOD.replace("[cp1]", list);
+    let path = |index: usize| format!("identities.default.client_capabilities[{index}]");
+    let environment_free = |list: &str| {
+        with(list).replace("workload_identity: {}", "client_secret: {tenant: 72f988bf-86f1-41af-91ab-2d7cd011db47, client_id: 3f1b5b1e-0d2c-4a39-9a63-3f6c2c7a9d10, file: /x}")
+    };
+    let config = good(&with("[]"));
+    assert_eq!(config.identities["default"].capability, Capability::None);
+    check(
+        &environment_free("[cp1, cp2, CP1, '', cp1, null]"),
+        &[
+            (&path(1), "expected `cp1`"),
+            (&path(2), "expected `cp1`"),
+            (&path(3), "expected `cp1`"),
+            (&path(4), "twice"),
+            (&path(5), "missing"),
+        ],
+    );
+    check(&environment_free("cp1"), &[("identities.default.client_capabilities", "sequence")]);
 }
 
 #[test]

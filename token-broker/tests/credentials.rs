@@ -85,7 +85,7 @@ async fn b10_a_credential_that_was_renewed_meanwhile_is_tried_once() {
     let asking = tokio::spawn({
         let state = broker.state.clone();
         let request = crate::support::request("default", crate::support::SCOPE);
-        async move { state.tokens.issue(&request).await }
+        async move { crate::support::issue(&state, &request).await }
     });
     while entra.count(Endpoint::Token) == 0 {
         tokio::task::yield_now().await;

@@ -12,6 +12,7 @@
 mod support;
 
 mod allow_list;
+mod challenges;
 mod command;
 mod config_environment;
 mod config_file;
@@ -26,3 +27,4 @@ mod secrets;
 mod single_flight;
 mod stop;
 mod transport;
+mod verdicts;

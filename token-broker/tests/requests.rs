@@ -6,6 +6,8 @@ use serde_json::json;
 
 use crate::support::{Broker, Entra, SCOPE, START, TOKEN, ask, get, post};
 
+const CLAIMS: &str = r#"{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}"#;
+
 fn good() -> serde_json::Value {
     json!({"identity": "default", "scope": SCOPE, "destination": "graph"})
 }
@@ -33,6 +35,13 @@ async fn w11_what_a_request_may_not_be_is_refused_in_words_without_its_values() 
         body[member] = value;
         body.to_string()
     };
+    let challenge = |claims: &str, refused: &str| {
+        let mut body = good();
+        body["claims_challenges"] = json!(true);
+        body["claims"] = json!(claims);
+        body["refused"] = json!(refused);
+        body.to_string()
+    };
     let without = |member: &str| {
         let mut body = good();
         body.as_object_mut().unwrap().remove(member);
@@ -44,7 +53,17 @@ async fn w11_what_a_request_may_not_be_is_refused_in_words_without_its_values() 
         body + &spaces
     };
     let cases: Vec<(&str, String, u16, &str)> = vec![
-        ("/v1/token", with("claims", json!("{}")), 400, "unknown field `claims`"),
+        ("/v1/token", with("claims", json!("canary")), 400, "`claims` and `refused` come together"),
+        (
+            "/v1/token",
+            with("refused", json!("canary")),
+            400,
+            "`claims` and `refused` come together",
+        ),
+        ("/v1/token", with("claims_challenges", json!("canary")), 400, "wrong type"),
+        ("/v1/token", challenge("canary", &"a".repeat(64)), 400, "may ask for"),
+        ("/v1/token", challenge(CLAIMS, "canary"), 400, "hash of a token"),
+        ("/v1/token", challenge(CLAIMS, &"a".repeat(64)), 200, "access_token"),
         ("/v1/token", with("assertion", json!("canary")), 400, "unknown field `assertion`"),
         ("/v1/token", without("destination"), 400, "missing field `destination`"),
         ("/v1/token", without("scope"), 400, "missing field `scope`"),

@@ -283,7 +283,11 @@ impl Broker {
     }
 
     pub(crate) async fn token(&self, scope: &str) -> Result<IssuedToken, TypedError> {
-        self.state.tokens.issue(&request("default", scope)).await
+        self.issue(&request("default", scope)).await
+    }
+
+    pub(crate) async fn issue(&self, request: &TokenRequest) -> Result<IssuedToken, TypedError> {
+        issue(&self.state, request).await
     }
 
     /// The text of the token for the first scope.
@@ -298,6 +302,15 @@ impl Broker {
     pub(crate) fn admin(&self) -> Router {
         token_broker::server::admin::router(Arc::clone(&self.state))
     }
+}
+
+/// Asks as the api does.
+pub(crate) async fn issue(
+    state: &State,
+    request: &TokenRequest,
+) -> Result<IssuedToken, TypedError> {
+    let challenge = state.tokens.challenge(request).unwrap();
+    state.tokens.issue(request, challenge.as_ref()).await
 }
 
 pub(crate) fn config() -> Config {
@@ -321,6 +334,7 @@ pub(crate) fn request(identity: &str, scope: &str) -> TokenRequest {
         identity: identity.to_owned(),
         scope: scope.to_owned(),
         destination: "graph".to_owned(),
+        ..TokenRequest::default()
     }
 }
 

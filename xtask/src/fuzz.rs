@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::{command, tools, workspace};
 
 /// Every target of `fuzz/`.
-const TARGETS: [&str; 2] = ["token", "path"];
+const TARGETS: [&str; 3] = ["token", "path", "challenge"];
 
 /// `[TARGET] [--seconds N]`
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {

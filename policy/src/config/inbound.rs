@@ -4,10 +4,12 @@ use std::{collections::HashSet, rc::Rc};
 
 use super::{
     Errors,
-    raw::{RawAllow, RawAlternative, RawInbound, RawMatch, RawRule},
+    alternative::{Alternative, Challenges, alternative},
+    raw::{RawAllow, RawInbound, RawMatch, RawRule},
 };
 use crate::{
-    claims::{Audiences, ClientCredential, Tenants},
+    app_service::AppServiceHeaders,
+    claims::{Audiences, Tenants},
     cloud::{Cloud, ORGANIZATIONS, is_tenant_id},
     host::HostPattern,
     identity_headers::{self, HeaderNames, IdentityHeaders},
@@ -41,6 +43,8 @@ pub struct InboundConfig {
     pub broker_cluster: String,
     /// Which claims the application gets.
     pub identity_headers: IdentityHeaders,
+    /// Writes App Service's identity headers, where they are asked for.
+    pub app_service_headers: Option<AppServiceHeaders>,
     /// The header on everything that was let pass.
     pub permit_marker: Rc<str>,
     /// The headers that only this filter may set.
@@ -105,22 +109,11 @@ pub enum Allow {
     AnyOf(Vec<Alternative>),
 }
 
-/// One way to be allowed; empty lists ask for nothing, and one of the first three is not empty.
-#[derive(Debug, Default)]
-pub struct Alternative {
-    /// One of these scopes, in a user's token.
-    pub scopes: Vec<String>,
-    /// One of these roles.
-    pub roles: Vec<String>,
-    /// One of these clients.
-    pub clients: Vec<String>,
-    /// One of these groups.
-    pub groups: Vec<String>,
-    /// At least this credential.
-    pub client_credential: Option<ClientCredential>,
-}
-
 pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundConfig> {
+    let app_service_headers = raw.app_service_headers.unwrap_or(false);
+    if app_service_headers {
+        check_no_own_app_service_header(errors, &raw);
+    }
     let cloud = one_of(errors, "cloud", raw.cloud.as_deref(), Cloud::Public, Cloud::from_name);
     let mode = mode(errors, "mode", raw.mode.as_deref(), Mode::Enforce);
     let case =
@@ -156,6 +149,11 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
             errors.add(path, message);
         },
     );
+    let challenge_tenant = match &tenants {
+        Some(Tenants::Listed(listed)) if listed.len() == 1 => listed.iter().next()?.clone(),
+        _ => ORGANIZATIONS.to_owned(),
+    };
+    let challenges = Challenges { cloud, tenant: &challenge_tenant, audiences: &audiences };
     let raw_rules = errors.required("rules", raw.rules, "a list of rules")?;
     if raw_rules.is_empty() {
         errors.add("rules", "must not be empty: without a rule everything is denied");
@@ -176,25 +174,23 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
     for (index, raw_rule) in raw_rules.into_iter().enumerate() {
         let path = format!("rules[{index}]");
         let Some(raw_rule) = errors.required(&path, raw_rule, "a rule") else { continue };
-        if let Some((rule, pattern)) = rule(errors, &path, raw_rule, mode, &mut names) {
+        if let Some((rule, pattern)) = rule(errors, &path, raw_rule, mode, &mut names, &challenges)
+        {
             rules.push(rule);
             patterns.push(pattern);
         }
     }
-    let tenants = tenants?;
     Some(InboundConfig {
         cloud,
-        challenge_tenant: match &tenants {
-            Tenants::Listed(listed) if listed.len() == 1 => listed.iter().next()?.clone(),
-            _ => ORGANIZATIONS.to_owned(),
-        },
-        tenants,
+        tenants: tenants?,
+        challenge_tenant,
         audiences: Audiences(audiences),
         mode,
         forward_token: raw.forward_token.unwrap_or(false),
         clock_skew: skew,
         broker_cluster: broker_cluster?,
         identity_headers,
+        app_service_headers: app_service_headers.then(AppServiceHeaders::default),
         permit_marker,
         own_headers,
         rules,
@@ -221,6 +217,7 @@ fn rule(
     raw: RawRule,
     mode_of_all: Mode,
     names: &mut HashSet<String>,
+    challenges: &Challenges<'_>,
 ) -> Option<(Rule, Option<Pattern>)> {
     let name = errors.name(&format!("{path}.name"), raw.name);
     if let Some(name) = &name
@@ -231,7 +228,7 @@ fn rule(
     let (matches, pattern) =
         matches(errors, &format!("{path}.match"), raw.matches.unwrap_or_default());
     let mode = mode(errors, &format!("{path}.mode"), raw.mode.as_deref(), mode_of_all);
-    let allow = allow(errors, &format!("{path}.allow"), raw.allow);
+    let allow = allow(errors, &format!("{path}.allow"), raw.allow, challenges);
     let rule =
         Rule { name: name?.into(), matches, allow: allow?, mode, forward_token: raw.forward_token };
     Some((rule, pattern))
@@ -262,7 +259,12 @@ fn matches(errors: &mut Errors, path: &str, raw: RawMatch) -> (Match, Option<Pat
     (Match { methods, hosts, cors_preflight }, pattern)
 }
 
-fn allow(errors: &mut Errors, path: &str, raw: Option<RawAllow>) -> Option<Allow> {
+fn allow(
+    errors: &mut Errors,
+    path: &str,
+    raw: Option<RawAllow>,
+    challenges: &Challenges<'_>,
+) -> Option<Allow> {
     match errors.required(path, raw, "`anyone` or a list of alternatives")? {
         RawAllow::Anyone(word) if word == "anyone" => Some(Allow::Anyone),
         RawAllow::Anyone(word) => {
@@ -277,7 +279,7 @@ fn allow(errors: &mut Errors, path: &str, raw: Option<RawAllow>) -> Option<Allow
             for (index, raw) in alternatives.into_iter().enumerate() {
                 let path = format!("{path}[{index}]");
                 if let Some(raw) = errors.required(&path, raw, "an alternative") {
-                    read.push(alternative(errors, &path, raw));
+                    read.push(alternative(errors, &path, raw, challenges));
                 }
             }
             Some(Allow::AnyOf(read))
@@ -285,31 +287,17 @@ fn allow(errors: &mut Errors, path: &str, raw: Option<RawAllow>) -> Option<Allow
     }
 }
 
-fn alternative(errors: &mut Errors, path: &str, raw: RawAlternative) -> Alternative {
-    // Any application of a tenant can get a token for an API that does not demand assignment.
-    if raw.scopes.is_none() && raw.roles.is_none() && raw.clients.is_none() {
-        errors.add(path, "must name scopes, roles or clients: any valid token is no rule");
-    }
-    let value = |text: &str| {
-        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()))
-            .then(|| text.to_owned())
-    };
-    let id = |text: &str| is_tenant_id(text).then(|| text.to_owned());
-    let client_credential = match raw.client_credential.as_deref() {
-        None => None,
-        Some("secret") => Some(ClientCredential::Secret),
-        Some("certificate") => Some(ClientCredential::Certificate),
-        Some(_) => {
-            errors.add(&format!("{path}.client_credential"), "expected `secret` or `certificate`");
-            None
+/// A header of App Service's that the configuration names too would have two values to choose from.
+fn check_no_own_app_service_header(errors: &mut Errors, raw: &RawInbound) {
+    let is_app_services = |name: &str| AppServiceHeaders::has(&name.replace('_', "-"));
+    for name in raw.identity_headers.iter().flatten().map(|(name, _)| name) {
+        if is_app_services(name) {
+            let message = "is written by `app_service_headers`";
+            errors.add(&format!("identity_headers.{name}"), message);
         }
-    };
-    Alternative {
-        scopes: errors.list(&format!("{path}.scopes"), raw.scopes, "a scope without spaces", value),
-        roles: errors.list(&format!("{path}.roles"), raw.roles, "a role without spaces", value),
-        clients: errors.list(&format!("{path}.clients"), raw.clients, "a client id (GUID)", id),
-        groups: errors.list(&format!("{path}.groups"), raw.groups, "an object id (GUID)", id),
-        client_credential,
+    }
+    if raw.permit_marker.as_deref().is_some_and(is_app_services) {
+        errors.add("permit_marker", "is written by `app_service_headers`");
     }
 }
 

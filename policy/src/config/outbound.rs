@@ -99,7 +99,13 @@ fn rule(errors: &mut Errors, path: &str, raw: RawOutboundRule) -> Option<Outboun
     };
     Some(OutboundRule {
         name: name?.into(),
-        token: TokenRequest { identity: identity?, scope: scope?, destination: destination? },
+        token: TokenRequest {
+            identity: identity?,
+            scope: scope?,
+            destination: destination?,
+            claims_challenges: raw.claims_challenges.unwrap_or(false),
+            ..TokenRequest::default()
+        },
         existing_authorization,
         plaintext: raw.plaintext.unwrap_or(false),
     })

@@ -39,6 +39,9 @@ pub struct RawInbound {
     /// for `appid` in v1 tokens. Lists are joined with commas; whatever could break a header is
     /// percent-encoded.
     pub identity_headers: Option<BTreeMap<String, Option<String>>>,
+    /// `true`: the application also gets `x-ms-client-principal`, `-id`, `-name` and `-idp`, as Azure
+    /// App Service's built-in authentication writes them. Default `false`.
+    pub app_service_headers: Option<bool>,
     /// The header that marks what this filter let pass. Default `x-entra-permit`.
     pub permit_marker: Option<String>,
     /// Whether rules tell `/Orders` from `/orders`: `sensitive` (the default), or `insensitive`
@@ -134,6 +137,11 @@ pub struct RawAlternative {
     /// Least strength of the client's credential: `secret`, or `certificate` (a certificate or
     /// federated assertion).
     pub client_credential: Option<String>,
+    /// Conditional Access authentication context that the user's sign-in must have satisfied
+    /// (`acrs`): `c1` to `c99`. Only beside `scopes`, and with exactly one client id (GUID) in
+    /// `audiences`. A client that declares `cp1` gets a claims challenge, any other 403:
+    /// `docs/conditional-access.md`.
+    pub authentication_context: Option<String>,
 }
 
 /// Which token goes where.
@@ -154,6 +162,10 @@ pub struct RawOutboundRule {
     /// `true` where the connection's TLS is not Envoy's to see (loopback, mesh mTLS done
     /// elsewhere). Otherwise a response over a connection without TLS stops injection.
     pub plaintext: Option<bool>,
+    /// `true`: a claims challenge to the injected token is answered with a new token, and the call
+    /// is made again. Needs the route's `retry_policy` of `envoy.yaml`. Default `false`: the
+    /// application gets the challenge.
+    pub claims_challenges: Option<bool>,
 }
 
 /// Which outgoing calls a rule is for.

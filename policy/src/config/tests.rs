@@ -23,6 +23,7 @@ fn inbound() -> Value {
         "identity_headers": {
             "x-entra-object-id": "oid", "x-entra-tenant-id": "tid", "x-entra-client-id": "azp",
         },
+        "app_service_headers": true,
         "permit_marker": "x-entra-permit",
         "path_case": "sensitive",
         "rules": [
@@ -39,7 +40,10 @@ fn inbound() -> Value {
             {
                 "name": "pay", "match": {"path": "/orders/{*}/pay", "methods": ["POST"]},
                 "allow": [
-                    {"scopes": ["Orders.Pay"], "groups": [API]},
+                    {
+                        "scopes": ["Orders.Pay"], "groups": [API],
+                        "authentication_context": "c2",
+                    },
                     {
                         "roles": ["Orders.Pay.All"], "clients": [API],
                         "client_credential": "certificate",
@@ -61,6 +65,7 @@ fn outbound() -> Value {
             "token": {"identity": "default", "scope": "https://graph.microsoft.com/.default"},
             "existing_authorization": "refuse",
             "plaintext": false,
+            "claims_challenges": true,
         }],
     })
 }
@@ -138,6 +143,8 @@ fn whole_documents_are_taken() {
     assert_eq!(rule.token.identity, "default");
     assert_eq!(rule.token.scope, "https://graph.microsoft.com/.default");
     assert!(!rule.plaintext);
+    assert!(rule.token.claims_challenges);
+    assert_eq!((&rule.token.claims, &rule.token.refused), (&None, &None));
 }
 
 #[test]
@@ -151,6 +158,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((config.clock_skew, &*config.permit_marker), (60, "x-entra-permit"));
     assert!(config.own_headers.contain(b"x-entra-object-id"));
     assert_eq!(config.challenge_tenant, TENANT);
+    assert!(config.app_service_headers.is_none());
     let config = read_outbound(&json!({
         "direction": "outbound", "broker": {"cluster": "b"},
         "rules": [{
@@ -159,6 +167,7 @@ fn what_is_left_out_has_its_default() {
     }));
     assert_eq!(config.rules[0].existing_authorization, ExistingAuthorization::Refuse);
     assert!(!config.rules[0].plaintext);
+    assert!(!config.rules[0].token.claims_challenges);
 }
 
 #[test]
@@ -218,12 +227,11 @@ fn w07_a_member_that_stands_twice_is_refused() {
 #[test]
 fn w07_unknown_keys_are_refused_at_every_level() {
     let later = json!([
-        "claims_challenges",
         "on_behalf_of",
         "revocation",
         "audit",
         "caller_workload",
-        "authentication_context",
+        "authentication_strength",
         "allow_unverified_destination",
         "case",
         "issuer",
@@ -484,7 +492,7 @@ fn values_at_the_edge_are_taken() {
         ("/tenants", json!(["organizations"])),
         ("/identity_headers", json!({})),
         ("/rules/1/allow/0", json!({"clients": [API], "client_credential": "secret"})),
-        ("/audiences", json!(["https://api.example/", "api://x/y"])),
+        ("/audiences", json!(["https://api.example/", "api://x/y", API])),
     ] {
         check(&changed(inbound(), pointer, Some(value)), &[]);
     }
@@ -515,6 +523,11 @@ fn w07_outbound_values_that_could_never_work_are_refused() {
                 &[("rules[0].existing_authorization", "`keep`, `replace` or `refuse`")],
             ),
             ("/rules/0/plaintext", Some(json!(1)), &[("rules[0].plaintext", "invalid type")]),
+            (
+                "/rules/0/claims_challenges",
+                Some(json!("yes")),
+                &[("rules[0].claims_challenges", "invalid type")],
+            ),
         ],
     );
     let rule = &outbound()["rules"][0];
@@ -605,4 +618,70 @@ fn more_errors_than_anybody_reads_end_the_list() {
     let found = errors(&changed(inbound(), "/rules", Some(json!(rules))).to_string());
     assert_eq!(found.len(), 100);
     assert_eq!(found[99].0, "rules[99]");
+}
+
+#[test]
+fn an_authentication_context_is_turned_into_its_challenge_once() {
+    let config = read_inbound(&inbound());
+    let Allow::AnyOf(alternatives) = &config.rules[2].allow else { panic!("{config:?}") };
+    let step_up = alternatives[0].step_up.as_ref().unwrap();
+    assert_eq!(step_up.context, "c2");
+    assert!(step_up.challenge.contains(&format!("realm=\"{TENANT}\"")));
+    assert!(step_up.challenge.contains(&format!("client_id=\"{API}\"")));
+    assert_eq!(alternatives[1].step_up, None);
+    // One client id, however often it stands there.
+    let twice = changed(inbound(), "/audiences", Some(json!([API, API, "api://orders"])));
+    read_inbound(&twice);
+    let china = read_inbound(&changed(inbound(), "/cloud", Some(json!("china"))));
+    let Allow::AnyOf(alternatives) = &china.rules[2].allow else { panic!("{china:?}") };
+    let challenge = &alternatives[0].step_up.as_ref().unwrap().challenge;
+    assert!(challenge.contains("https://login.partner.microsoftonline.cn/"), "{challenge}");
+}
+
+#[test]
+fn w07_an_authentication_context_that_nobody_could_get_is_refused() {
+    const CONTEXT: &str = "rules[2].allow[0].authentication_context";
+    for context in ["", "c0", "c100", "C2", "mfa", "c2 ", "urn:user:registersecurityinfo"] {
+        let document =
+            changed(inbound(), "/rules/2/allow/0/authentication_context", Some(json!(context)));
+        check(&document, &[(CONTEXT, "`c1` to `c99`")]);
+    }
+    let alone = json!({"roles": ["R"], "authentication_context": "c2"});
+    let document = changed(inbound(), "/rules/2/allow/0", Some(alone));
+    check(&document, &[(CONTEXT, "needs `scopes`")]);
+    for audiences in [json!(["api://orders"]), json!([API, TENANT])] {
+        let document = changed(inbound(), "/audiences", Some(audiences));
+        check(&document, &[(CONTEXT, "exactly one client id")]);
+    }
+}
+
+#[test]
+fn w07_an_app_service_header_has_one_writer() {
+    check_changes(
+        inbound,
+        &[
+            (
+                "/identity_headers",
+                Some(json!({"x-ms-client-principal-id": "sub", "x_ms_client_principal": "oid"})),
+                &[
+                    ("identity_headers.x-ms-client-principal-id", "`app_service_headers`"),
+                    ("identity_headers.x_ms_client_principal", "`app_service_headers`"),
+                ],
+            ),
+            (
+                "/permit_marker",
+                Some(json!("x-ms-client-principal-idp")),
+                &[("permit_marker", "`app_service_headers`")],
+            ),
+            (
+                "/app_service_headers",
+                Some(json!("yes")),
+                &[("app_service_headers", "invalid type")],
+            ),
+        ],
+    );
+    // Who writes one of them from a claim of their own choice does without the others.
+    let own = json!({"x-ms-client-principal-id": "sub"});
+    let document = changed(inbound(), "/identity_headers", Some(own));
+    read_inbound(&changed(document, "/app_service_headers", Some(json!(false))));
 }

@@ -23,6 +23,8 @@ fn verified() -> Verified {
         groups: Groups::Listed(Vec::new()),
         client: None,
         client_credential: None,
+        contexts: Vec::new(),
+        answers_challenges: false,
         headers: Rc::new([]),
         identity: Rc::new(Identity::new("t", None, None)),
         grounds: grounds("k"),
@@ -188,6 +190,7 @@ fn everything_that_an_entry_holds_counts() {
     for fuller in [
         Verified { scopes: [verified().scopes, text(100)].concat(), ..verified() },
         Verified { roles: text(100), ..verified() },
+        Verified { contexts: text(100), ..verified() },
         Verified { groups: Groups::Listed(text(100)), ..verified() },
         Verified { headers: Rc::new([header]), ..verified() },
     ] {

@@ -1,13 +1,16 @@
 //! Requests with really signed tokens, put to the whole inbound decision.
 
+mod app_service;
 mod cache;
 mod carriage;
+mod checks;
 mod claims;
 mod keys;
 mod observe;
 mod reasons;
 mod rules;
 mod signatures;
+mod step_up;
 
 use std::sync::LazyLock;
 
@@ -209,8 +212,8 @@ fn edits(effect: Effect) -> Edits {
 
 /// What is added, as `name: value`, sorted.
 fn added(edits: &Edits) -> Vec<String> {
-    let headers = edits.add.iter().flat_map(|headers| headers.iter());
-    let mut added: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut added: Vec<String> =
+        edits.added().map(|(name, value)| format!("{name}: {value}")).collect();
     added.sort_unstable();
     added
 }
@@ -218,8 +221,7 @@ fn added(edits: &Edits) -> Vec<String> {
 /// What is removed, sorted.
 fn removed(edits: &Edits) -> Vec<String> {
     let mut removed: Vec<String> =
-        edits.remove.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    removed.extend(edits.remove_authorization.then(|| "authorization".to_owned()));
+        edits.removed().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
     removed.sort_unstable();
     removed
 }

@@ -10,6 +10,8 @@ use crate::{
     token_store::TokenCallResult::{Failed, Issued, Refused},
 };
 
+mod challenges;
+
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const SCOPE: &str = "https://graph.example/.default";
 
@@ -42,7 +44,14 @@ fn issued(text: &str) -> TokenCallResult {
         scope: SCOPE.to_owned(),
         identity: "default".to_owned(),
         correlation_id: "c".to_owned(),
+        token_hash: None,
     })
+}
+
+/// The broker's refusal of a kind, with the seconds after which to ask again.
+fn refused(kind: ErrorKind, retry_after: Option<u64>) -> TokenCallResult {
+    let (error, claims, correlation_id, trace_id) = ("e".to_owned(), None, None, None);
+    Refused(TypedError { error, kind, retry_after, claims, correlation_id, trace_id })
 }
 
 /// Answers every call that is due: with a token that is named like the destination.
@@ -234,7 +243,7 @@ fn o06_without_a_token_a_request_waits_or_is_refused_and_never_goes_out_bare() {
     outbound.on_result(&request, Failed, NOW);
     check(&outbound, &attempt("graph"), "token_unavailable");
     let request = outbound.next_call(NOW.plus(1)).unwrap();
-    outbound.on_result(&request, Refused(ErrorKind::Denied, None), NOW.plus(1));
+    outbound.on_result(&request, refused(ErrorKind::Denied, None), NOW.plus(1));
     check(&outbound, &attempt("graph"), "token_denied");
     let request = outbound.next_call(NOW.plus(3)).unwrap();
     outbound.on_result(&request, issued("graph"), NOW.plus(3));
@@ -247,14 +256,14 @@ fn every_refusal_has_its_status_and_no_challenge() {
     for (result, own, expected, status, grpc, retry_after) in [
         (Failed, false, Reason::TokenUnavailable, 503, 14, Some("1")),
         (
-            Refused(ErrorKind::Throttled, Some(40)),
+            refused(ErrorKind::Throttled, Some(40)),
             false,
             Reason::TokenUnavailable,
             503,
             14,
             Some("40"),
         ),
-        (Refused(ErrorKind::Denied, Some(40)), false, Reason::TokenDenied, 403, 7, None),
+        (refused(ErrorKind::Denied, Some(40)), false, Reason::TokenDenied, 403, 7, None),
         (issued("graph"), true, Reason::AuthorizationRefused, 403, 7, None),
     ] {
         let mut outbound = outbound(json!([rule("graph", json!({}))]));

@@ -10,6 +10,7 @@ fn request(destination: &str) -> TokenRequest {
         identity: "default".to_owned(),
         scope: "https://graph.example/.default".to_owned(),
         destination: destination.to_owned(),
+        ..TokenRequest::default()
     }
 }
 
@@ -23,7 +24,21 @@ fn issued(text: &str, now: UnixTime) -> IssuedToken {
         scope: "https://graph.example/.default".to_owned(),
         identity: "default".to_owned(),
         correlation_id: "c".to_owned(),
+        token_hash: None,
     }
+}
+
+/// The broker's refusal of a kind, with the seconds after which to ask again.
+fn refused(kind: ErrorKind, retry_after: Option<u64>) -> TokenCallResult {
+    let (error, claims, correlation_id, trace_id) = ("e".to_owned(), None, None, None);
+    TokenCallResult::Refused(TypedError {
+        error,
+        kind,
+        retry_after,
+        claims,
+        correlation_id,
+        trace_id,
+    })
 }
 
 fn store() -> TokenStore {
@@ -46,7 +61,7 @@ fn check(store: &TokenStore, now: UnixTime, expected: &str) {
     let found = match store.ask(&request("graph"), now) {
         TokenAnswer::Authorization(header) => header.expose().to_owned(),
         TokenAnswer::Wait => "wait".to_owned(),
-        TokenAnswer::Refused { reason, retry_after } => {
+        TokenAnswer::Refused { reason, retry_after, .. } => {
             format!("{} {retry_after}", reason.code())
         }
     };
@@ -96,7 +111,7 @@ fn a_failed_renewal_keeps_the_token() {
     let mut store = holding("a");
     let half = T.plus(LIFE / 2);
     store.next_call(half);
-    store.on_result(&request("graph"), TokenCallResult::Refused(ErrorKind::Denied, None), half);
+    store.on_result(&request("graph"), refused(ErrorKind::Denied, None), half);
     check(&store, half, "Bearer a");
     check(&store, T.plus(LIFE - 31), "Bearer a");
     check(&store, half.plus(1), "Bearer a");
@@ -195,7 +210,7 @@ fn an_answer_to_a_question_of_nobody_is_ignored() {
     let stranger = TokenRequest { destination: "vault".to_owned(), ..request("graph") };
     store.on_result(&stranger, TokenCallResult::Issued(issued("b", T)), T);
     check(&store, T, "Bearer a");
-    let refused = TokenAnswer::Refused { reason: Reason::TokenDenied, retry_after: 1 };
+    let refused = TokenAnswer::Refused { reason: Reason::TokenDenied, retry_after: 1, error: None };
     assert_eq!(store.ask(&stranger, T), refused);
     assert!(!store.is_ours(b"Bearer b"));
 }
@@ -211,11 +226,11 @@ fn what_waiting_cannot_mend_is_denied_and_all_else_unavailable() {
         (ErrorKind::Disabled, "token_denied 1"),
         (ErrorKind::Denied, "token_denied 1"),
     ] {
-        check(&answered(TokenCallResult::Refused(kind, None), T), T, expected);
+        check(&answered(refused(kind, None), T), T, expected);
     }
     check(&answered(TokenCallResult::Failed, T), T, "token_unavailable 1");
     // The next answer counts, not the last refusal.
-    let mut store = answered(TokenCallResult::Refused(ErrorKind::Denied, None), T);
+    let mut store = answered(refused(ErrorKind::Denied, None), T);
     store.next_call(T.plus(1));
     store.on_result(&request("graph"), TokenCallResult::Failed, T.plus(1));
     check(&store, T.plus(1), "token_unavailable 2");
@@ -249,13 +264,12 @@ fn failures_back_off_to_thirty_seconds_and_begin_anew_after_a_token() {
 #[test]
 fn the_brokers_own_pause_is_kept_within_bounds() {
     for (asked, pause) in [(0, 1), (1, 1), (7, 7), (299, 299), (300, 300), (301, 300)] {
-        let refused = TokenCallResult::Refused(ErrorKind::Throttled, Some(asked));
-        let mut store = answered(refused, T);
+        let mut store = answered(refused(ErrorKind::Throttled, Some(asked)), T);
         check(&store, T, &format!("token_unavailable {pause}"));
         assert_eq!(store.next_call(T.plus(pause - 1)), None);
         assert_eq!(store.next_call(T.plus(pause)), Some(request("graph")));
     }
-    let endless = TokenCallResult::Refused(ErrorKind::Throttled, Some(u64::MAX));
+    let endless = refused(ErrorKind::Throttled, Some(u64::MAX));
     check(&answered(endless, T), T, "token_unavailable 300");
 }
 
@@ -303,7 +317,7 @@ fn c05_after_the_clock_was_set_back_the_broker_is_asked_as_soon_as_ever() {
     check(&store, back, "wait");
     assert_eq!(store.next_call(back), Some(request("graph")));
     // A longest pause is none of these.
-    let longest = TokenCallResult::Refused(ErrorKind::Throttled, Some(300));
+    let longest = refused(ErrorKind::Throttled, Some(300));
     store.on_result(&request("graph"), longest, back);
     assert_eq!(store.next_call(back), None);
     // What is held stays in use; how old it is nobody knows, so the broker is asked, once.

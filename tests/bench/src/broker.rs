@@ -89,6 +89,7 @@ impl Answers {
             scope: request.scope,
             identity: request.identity,
             correlation_id: "66667777-aaaa-8888-bbbb-9999cccc0000".to_owned(),
+            token_hash: None,
         })?)
     }
 }

@@ -79,6 +79,13 @@ impl Answer {
         Self { refused: Some(refusal.code), ..answer.unstored() }
     }
 
+    /// Notes which refusal this is, where its form does not say.
+    #[must_use]
+    pub(super) fn refused_as(mut self, refusal: &Refusal) -> Self {
+        self.refused = Some(refusal.code);
+        self
+    }
+
     fn unstored(self) -> Self {
         self.header("cache-control", "no-store, no-cache")
             .header("pragma", "no-cache")

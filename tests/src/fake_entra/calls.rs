@@ -24,6 +24,8 @@ pub enum Endpoint {
     Discovery,
     /// `…/discovery/keys`, both versions.
     Keys,
+    /// `…/oauth2/v2.0/authorize`.
+    Authorize,
     /// `…/oauth2/v2.0/token`.
     Token,
     /// Any other path.

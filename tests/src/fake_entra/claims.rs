@@ -139,7 +139,7 @@ fn shared(subject: &Subject<'_>) -> Map<String, Value> {
 }
 
 /// `sub` differs for each resource that a user goes to.
-fn pairwise(user: &User, resource: &Application) -> String {
+pub(super) fn pairwise(user: &User, resource: &Application) -> String {
     let text = format!("{}/{}", user.object_id, resource.client_id);
     URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }

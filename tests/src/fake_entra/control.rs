@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{
+    access_evaluation,
     calls::Endpoint,
     claims::User,
     fault::{Fault, Gate},
@@ -82,6 +83,7 @@ async fn respond(
             state.set_lifetime(Lifetime { expires_in, refresh_in });
             json!({})
         }),
+        (Method::POST, "/revoke") => revoke(&body, state),
         (Method::POST, "/tokens") => mint(&body, state),
         _ => return response(StatusCode::NOT_FOUND, String::new()),
     };
@@ -124,6 +126,20 @@ fn roll(body: &[u8], state: &State) -> Result<Value, String> {
     let mut keys = state.keys();
     let kid = if overlap { keys.roll() } else { keys.roll_without_overlap() };
     Ok(json!({"kid": kid}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revoke {
+    tenant: String,
+    client: String,
+}
+
+fn revoke(body: &[u8], state: &State) -> Result<Value, String> {
+    let Revoke { tenant, client } = read(body)?;
+    let now = state.now();
+    let valid_from = access_evaluation::revoke(&mut state.directory(), &tenant, &client, now);
+    Ok(json!({"valid_from": valid_from.ok_or("unknown application")?}))
 }
 
 #[derive(Deserialize)]

@@ -46,6 +46,13 @@ pub struct Application {
     pub name: String,
     /// Sign-in is blocked for it.
     pub disabled: bool,
+    /// A Conditional Access policy does not let it have tokens.
+    pub blocked: bool,
+    /// Unix seconds: resources refuse the tokens that it got before.
+    pub tokens_valid_from: u64,
+    /// As a resource, it takes part in continuous access evaluation: capable clients get tokens
+    /// for it that live long.
+    pub continuous_access: bool,
     /// It has no credentials by design; whoever presents some is refused.
     pub public_client: bool,
     /// Client secrets.
@@ -58,6 +65,12 @@ pub struct Application {
     pub token_version: TokenVersion,
     /// It asked for the optional claim `idtyp`.
     pub wants_idtyp: bool,
+    /// Where browsers may be sent back to, exact.
+    pub redirect_uris: Vec<String>,
+    /// The delegated permissions that it exposes.
+    pub scopes: Vec<String>,
+    /// The optional claims `acrs` and `xms_cc`, where it asked for them.
+    pub optional_claims: Vec<String>,
     /// App roles granted to it on resources: resource's client id, role value.
     pub granted_roles: Vec<(String, String)>,
 }
@@ -203,12 +216,18 @@ impl Application {
             object_id: object_id.to_string(),
             name: name.to_owned(),
             disabled: false,
+            blocked: false,
+            tokens_valid_from: 0,
+            continuous_access: false,
             public_client: false,
             secrets: Vec::new(),
             federated: Vec::new(),
             app_id_uris: Vec::new(),
             token_version: TokenVersion::V2,
             wants_idtyp: true,
+            redirect_uris: Vec::new(),
+            scopes: Vec::new(),
+            optional_claims: Vec::new(),
             granted_roles: Vec::new(),
         }
     }
@@ -252,6 +271,27 @@ impl Application {
         self
     }
 
+    /// Lets browsers be sent back to an address.
+    #[must_use]
+    pub fn redirect_uri(mut self, uri: &str) -> Self {
+        self.redirect_uris.push(uri.to_owned());
+        self
+    }
+
+    /// Exposes a delegated permission.
+    #[must_use]
+    pub fn scope(mut self, scope: &str) -> Self {
+        self.scopes.push(scope.to_owned());
+        self
+    }
+
+    /// Asks for an optional claim in the tokens that it receives.
+    #[must_use]
+    pub fn optional_claim(mut self, name: &str) -> Self {
+        self.optional_claims.push(name.to_owned());
+        self
+    }
+
     /// Grants an app role on a resource.
     #[must_use]
     pub fn role(mut self, resource_client_id: &str, role: &str) -> Self {
@@ -263,6 +303,20 @@ impl Application {
     #[must_use]
     pub fn disabled(mut self) -> Self {
         self.disabled = true;
+        self
+    }
+
+    /// Has Conditional Access block it.
+    #[must_use]
+    pub fn blocked(mut self) -> Self {
+        self.blocked = true;
+        self
+    }
+
+    /// As a resource, takes part in continuous access evaluation.
+    #[must_use]
+    pub fn continuous_access(mut self) -> Self {
+        self.continuous_access = true;
         self
     }
 

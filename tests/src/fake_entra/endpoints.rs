@@ -4,14 +4,16 @@ use serde_json::json;
 
 use super::{
     answer::Answer,
+    authorize,
     calls::Endpoint,
     claims::{self, Subject},
     cloud::{CONSUMERS_TENANT, Cloud},
+    code_grant,
     discovery::{self, Audience, Version},
     refusal::Refusal,
     server::Asked,
     state::State,
-    token_endpoint::{self, Grant, TokenRequest},
+    token_endpoint::{self, Form, Grant, TokenRequest},
 };
 
 const INSTANCE_DISCOVERY: &str = "/common/discovery/instance";
@@ -26,6 +28,7 @@ pub(super) fn find(path: &str) -> Endpoint {
             Endpoint::Discovery
         }
         Some((_, "discovery/v2.0/keys" | "discovery/keys")) => Endpoint::Keys,
+        Some((_, "oauth2/v2.0/authorize")) => Endpoint::Authorize,
         Some((_, "oauth2/v2.0/token")) => Endpoint::Token,
         _ => Endpoint::Unknown,
     }
@@ -42,6 +45,7 @@ pub(super) fn answer(endpoint: Endpoint, asked: &Asked, state: &State) -> Answer
     match endpoint {
         Endpoint::InstanceDiscovery => instance_discovery(asked),
         Endpoint::Discovery | Endpoint::Keys => document(endpoint, asked, state),
+        Endpoint::Authorize => authorize::authorize(asked, state),
         Endpoint::Token => token(asked, state),
         Endpoint::Unknown => Answer::html(404, "404 - File or directory not found."),
     }
@@ -114,6 +118,10 @@ fn token(asked: &Asked, state: &State) -> Answer {
         content_type: asked.content_type.as_deref(),
         body: &asked.body,
     };
+    if let Some(form) = Form::read(&request).ok().filter(code_grant::is_meant) {
+        let answer = code_grant::redeem(&form, asked, tenant, state);
+        return answer.unwrap_or_else(|refusal| refuse(&refusal, asked));
+    }
     let decision = token_endpoint::decide(&request, &state.directory(), asked.reference.now);
     match decision {
         Ok(grant) => issue(&grant, asked, state),
@@ -122,7 +130,8 @@ fn token(asked: &Asked, state: &State) -> Answer {
 }
 
 fn issue(grant: &Grant, asked: &Asked, state: &State) -> Answer {
-    let lifetime = state.lifetime();
+    let long_lived = grant.claims.is_capable() && grant.resource.continuous_access;
+    let lifetime = state.lifetime().of(long_lived);
     let subject = Subject {
         tenant: &grant.tenant,
         client: &grant.client,
@@ -132,7 +141,8 @@ fn issue(grant: &Grant, asked: &Asked, state: &State) -> Answer {
         now: asked.reference.now,
         lifetime: lifetime.expires_in,
     };
-    let claims = claims::of_application(&subject, &grant.client.roles_on(&grant.resource));
+    let mut claims = claims::of_application(&subject, &grant.client.roles_on(&grant.resource));
+    grant.claims.apply(&mut claims);
     let uti = claims.get("uti").and_then(|uti| uti.as_str()).map(str::to_owned);
     let token = super::mint::sign(state.keys().current(), grant.resource.token_version, claims);
     let mut body = json!({

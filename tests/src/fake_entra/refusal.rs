@@ -39,6 +39,15 @@ impl Refusal {
                 "The server terminated an operation because it encountered a client request loop. \
                  Please contact your app vendor."
             }
+            50076 => {
+                "Due to a configuration change made by your administrator, or because you moved to \
+                 a new location, you must use multi-factor authentication to access the resource."
+            }
+            50079 => {
+                "Due to a configuration change made by your administrator, or because you moved to \
+                 a new location, you must enroll in multi-factor authentication to access the \
+                 resource."
+            }
             53003 => {
                 "Access has been blocked by Conditional Access policies. The access policy does \
                  not allow token issuance."
@@ -84,7 +93,8 @@ impl Refusal {
             28000 | 70011 | 1002012 => "invalid_scope",
             50001 | 500011 => "invalid_resource",
             70003 => "unsupported_grant_type",
-            50196 | 53003 => "invalid_grant",
+            50196 | 53003 | 54005 | 70000 | 70008 | 500112 | 501481 => "invalid_grant",
+            50072 | 50074 | 50076 | 50079 | 50158 => "interaction_required",
             50033 | 90033 | 90055 => "temporarily_unavailable",
             _ => "invalid_request",
         }

@@ -41,7 +41,14 @@ const FAR: u64 = 2_524_607_999;
 pub fn directory(cluster: &Cluster) -> Directory {
     Directory::default()
         .tenant(Tenant::new(TENANT, "Contoso").domain("contoso.onmicrosoft.com"))
-        .application(Application::new(TENANT, ORDERS_API, "Orders").app_id_uri(ORDERS_URI))
+        .application(
+            Application::new(TENANT, ORDERS_API, "Orders")
+                .app_id_uri(ORDERS_URI)
+                .scope("Orders.Read")
+                .scope("Orders.Pay")
+                .optional_claim("acrs")
+                .optional_claim("xms_cc"),
+        )
         .application(
             Application::new(TENANT, STOCK_API, "Stock")
                 .app_id_uri(STOCK_URI)
@@ -51,7 +58,8 @@ pub fn directory(cluster: &Cluster) -> Directory {
         .application(
             Application::new(TENANT, GRAPH, "Microsoft Graph")
                 .app_id_uri(GRAPH_URI)
-                .token_version(TokenVersion::V1),
+                .token_version(TokenVersion::V1)
+                .continuous_access(),
         )
         .application(
             Application::new(TENANT, TILL, "Till")

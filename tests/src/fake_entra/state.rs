@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    authorize::SignIns,
     calls::CallLog,
     directory::Directory,
     fault::Script,
@@ -26,6 +27,7 @@ pub(super) struct State {
     /// Other host names that the proxy connects, with where they go.
     hosts: Mutex<HashMap<String, SocketAddr>>,
     connections: Mutex<Vec<String>>,
+    sign_ins: Mutex<SignIns>,
     pub(super) faults: Script,
     pub(super) calls: CallLog,
 }
@@ -47,6 +49,15 @@ impl Default for Lifetime {
 }
 
 impl Lifetime {
+    /// Life of a token that its resource can refuse at any moment: 20 to 28 hours
+    /// (learn.microsoft.com/entra/identity/conditional-access/concept-continuous-access-evaluation).
+    const CAPABLE: Self = Self { expires_in: 28 * 3600 - 1, refresh_in: None };
+
+    /// What was set, or Entra's habit for a token of this kind.
+    pub(super) fn of(self, long_lived: bool) -> Self {
+        if long_lived && self == Self::default() { Self::CAPABLE } else { self }
+    }
+
     /// `refresh_in` of an answer.
     pub(super) fn refresh_in(self) -> Option<u64> {
         self.refresh_in.or_else(|| (self.expires_in > 7200).then_some(self.expires_in / 2))
@@ -62,6 +73,7 @@ impl State {
             lifetime: Mutex::default(),
             hosts: Mutex::default(),
             connections: Mutex::default(),
+            sign_ins: Mutex::default(),
             faults: Script::default(),
             calls: CallLog::default(),
         }
@@ -73,6 +85,10 @@ impl State {
 
     pub(super) fn keys(&self) -> MutexGuard<'_, KeyRing> {
         lock(&self.keys)
+    }
+
+    pub(super) fn sign_ins(&self) -> MutexGuard<'_, SignIns> {
+        lock(&self.sign_ins)
     }
 
     pub(super) fn published_keys(&self) -> Vec<PublishedKey> {

@@ -3,12 +3,14 @@
 //! Only client credentials, with a secret or with a federated assertion: what the broker uses.
 //! Pure: the request, the directory and the time come in, a [`Grant`] or a [`Refusal`] goes out;
 //! `claims` writes the token of a grant. The order of the checks is Entra's as far as it is known:
-//! the request's shape, the tenant, the application, the scope's form, the credential, the resource.
+//! the request's shape, the tenant, the application, the scope's form, the credential, the resource,
+//! Conditional Access.
 
 use contract::Secret;
 
 use super::{
     assertion,
+    claims_request::ClaimsRequest,
     cloud::Cloud,
     directory::{Application, Directory, Tenant},
     refusal::{Refusal, precise},
@@ -35,6 +37,8 @@ pub(super) struct Grant {
     /// The resource as the scope named it, which is `aud` of a version 1.0 token.
     pub(super) identifier: String,
     pub(super) credential: Credential,
+    /// What the token is to have beside.
+    pub(super) claims: ClaimsRequest,
 }
 
 /// How an application authenticated.
@@ -69,7 +73,8 @@ pub(super) fn decide(
     }
     let client_id = form.required("client_id")?;
     let scope = form.required("scope")?;
-    let tenant = find_tenant(request, directory)?;
+    let claims = ClaimsRequest::read(form.optional("claims"), now)?;
+    let tenant = find_tenant(request.cloud, request.tenant, directory)?;
     let client = find_client(&tenant, client_id, directory)?;
     let identifier = resource_identifier(scope)?;
     let credential = authenticate(&form, &client, directory, now)?;
@@ -85,21 +90,25 @@ pub(super) fn decide(
             ),
         )
     })?;
-    Ok(Grant { resource: resource.clone(), tenant, client, identifier, credential })
+    if client.blocked {
+        return Err(Refusal::by_number(53003));
+    }
+    Ok(Grant { resource: resource.clone(), tenant, client, identifier, credential, claims })
 }
 
-fn find_tenant(request: &TokenRequest<'_>, directory: &Directory) -> Result<Tenant, Refusal> {
-    if matches!(request.tenant, "common" | "organizations" | "consumers") {
+pub(super) fn find_tenant(
+    cloud: Cloud,
+    name: &str,
+    directory: &Directory,
+) -> Result<Tenant, Refusal> {
+    if matches!(name, "common" | "organizations" | "consumers") {
         return Err(Refusal::new(
             50059,
             "No tenant-identifying information found in either the request or implied by any \
              provided credentials.",
         ));
     }
-    directory
-        .find_tenant(request.cloud, request.tenant)
-        .cloned()
-        .ok_or_else(|| no_such_tenant(request.tenant))
+    directory.find_tenant(cloud, name).cloned().ok_or_else(|| no_such_tenant(name))
 }
 
 /// The refusal of a tenant that this cloud does not have.
@@ -114,7 +123,7 @@ pub(super) fn no_such_tenant(name: &str) -> Refusal {
     )
 }
 
-fn find_client(
+pub(super) fn find_client(
     tenant: &Tenant,
     client_id: &str,
     directory: &Directory,
@@ -174,7 +183,7 @@ fn resource_identifier(scope: &str) -> Result<String, Refusal> {
     }
 }
 
-fn authenticate(
+pub(super) fn authenticate(
     form: &Form,
     client: &Application,
     directory: &Directory,
@@ -244,12 +253,21 @@ fn check_secret(presented: &str, client: &Application, now: u64) -> Result<(), R
 pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
-    fn read(request: &TokenRequest<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(request: &TokenRequest<'_>) -> Result<Self, Refusal> {
         if !request.content_type.is_some_and(is_form) {
             // Entra does not read such a body at all, so the first member is missing to it.
             return Err(missing("grant_type"));
         }
-        let members = Self::parse(request.body)?;
+        Self::parse(request.body)?.without_duplicates()
+    }
+
+    /// The members of a query, each at most once.
+    pub(super) fn of_query(query: &str) -> Result<Self, Refusal> {
+        Self::parse(query.as_bytes())?.without_duplicates()
+    }
+
+    fn without_duplicates(self) -> Result<Self, Refusal> {
+        let members = self;
         for (at, (name, _)) in members.0.iter().enumerate() {
             // RFC 6749 §3.2: parameters must not be included more than once.
             if members.0.iter().skip(at + 1).any(|(other, _)| other == name) {
@@ -275,11 +293,11 @@ impl Form {
     }
 
     /// A member that must be there; empty is as good as missing (RFC 6749 §3.2).
-    fn required(&self, name: &str) -> Result<&str, Refusal> {
+    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
         self.optional(name).ok_or_else(|| missing(name))
     }
 
-    fn optional(&self, name: &str) -> Option<&str> {
+    pub(super) fn optional(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(member, _)| member == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
@@ -295,6 +313,6 @@ fn missing(name: &str) -> Refusal {
     Refusal::new(900_144, text)
 }
 
-fn malformed() -> Refusal {
+pub(super) fn malformed() -> Refusal {
     Refusal::new(9_002_313, "Invalid request. Request is malformed or invalid.")
 }

@@ -10,6 +10,12 @@ use crate::fake_entra::{
 
 /// The web application of the sample company.
 pub const WEB: &str = "22223333-cccc-4444-dddd-5555eeee6666";
+/// Secret of [`WEB`].
+pub const WEB_SECRET: &str = "Web8Q~secret";
+/// Where [`WEB`] takes browsers back.
+pub const WEB_REDIRECT_URI: &str = "http://localhost:5000/signed-in";
+/// End of the secret: the last second of 2049.
+const FAR: u64 = 2_524_607_999;
 /// A tenant that the policy does not list, with the same API and web application.
 pub const OTHER_TENANT: &str = "bbbbcccc-1111-dddd-2222-eeee3333ffff";
 /// What the workload asks tokens for.
@@ -19,7 +25,11 @@ pub const GRAPH_SCOPE: &str = "https://graph.microsoft.com/.default";
 pub(super) fn extend(directory: Directory) -> Directory {
     let api = Application::new(OTHER_TENANT, ORDERS_API, "Orders").app_id_uri(sample::ORDERS_URI);
     directory
-        .application(Application::new(TENANT, WEB, "Web shop"))
+        .application(
+            Application::new(TENANT, WEB, "Web shop")
+                .secret(WEB_SECRET, FAR)
+                .redirect_uri(WEB_REDIRECT_URI),
+        )
         .tenant(Tenant::new(OTHER_TENANT, "Fabrikam"))
         .application(api)
         .application(Application::new(OTHER_TENANT, WEB, "Web shop"))

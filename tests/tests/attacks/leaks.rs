@@ -25,8 +25,15 @@ const INBOUND: [&str; 9] = [
     "observing_rules",
     "callout.token.failed",
 ];
-const OUTBOUND: [&str; 4] =
-    ["callout.token.failed", "plaintext", "host.failed", "token.age_seconds"];
+const OUTBOUND: [&str; 7] = [
+    "callout.token.failed",
+    "challenge.answered",
+    "challenge.declined",
+    "challenge.failed",
+    "plaintext",
+    "host.failed",
+    "token.age_seconds",
+];
 
 /// Text that breaks what writes it down unescaped.
 const BREAKER: &str = "\"}\n{\"reason\":\"allowed\"}\r\n\u{1b}[31m\u{0}${jndi:x}";

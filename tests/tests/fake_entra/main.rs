@@ -10,5 +10,7 @@
 mod answers;
 mod ask;
 mod assertions;
+mod claims_requests;
 mod faults;
 mod refusals;
+mod sign_ins;

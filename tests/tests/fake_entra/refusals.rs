@@ -253,7 +253,8 @@ fn requests_of_another_shape_are_refused() {
     }
     for (method, path, status) in [
         ("POST", format!("/{TENANT}/oauth2/token"), 404),
-        ("GET", format!("/{TENANT}/oauth2/v2.0/authorize"), 404),
+        ("GET", format!("/{TENANT}/oauth2/authorize"), 404),
+        ("POST", format!("/{TENANT}/oauth2/v2.0/authorize"), 405),
         ("GET", "/".to_owned(), 404),
         ("POST", format!("/{TENANT}/discovery/v2.0/keys"), 405),
         ("POST", format!("/{TENANT}/v2.0/.well-known/openid-configuration"), 405),

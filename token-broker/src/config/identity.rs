@@ -10,6 +10,7 @@ use super::{
     environment::{self, CLIENT_ID, Environment, FEDERATED_TOKEN_FILE, TENANT_ID},
     raw::{RawClientSecret, RawIdentity, RawWorkloadIdentity},
 };
+use crate::entra::claims::Capability;
 
 const MAX_NAME: usize = 64;
 const MAX_SCOPE: usize = 512;
@@ -39,8 +40,9 @@ pub(super) fn identities(
         let scopes = scopes(identity.scopes, &path, errors);
         let source =
             source(identity.client_secret, identity.workload_identity, &path, environment, errors);
+        let capability = capability(identity.client_capabilities, &path, errors);
         if let Some(source) = source {
-            identities.insert(name, Identity { source, scopes });
+            identities.insert(name, Identity { source, scopes, capability });
         }
     }
     identities
@@ -73,6 +75,24 @@ fn scopes(raw: Option<Vec<Option<String>>>, path: &str, errors: &mut Errors) -> 
         }
     }
     scopes
+}
+
+/// `client_capabilities` as MSAL has them; Entra knows one.
+fn capability(raw: Option<Vec<Option<String>>>, path: &str, errors: &mut Errors) -> Capability {
+    let path = format!("{path}.client_capabilities");
+    let mut capability = Capability::None;
+    for (index, name) in raw.unwrap_or_default().into_iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        match (name.as_deref(), capability) {
+            (Some("cp1"), Capability::None) => capability = Capability::ClaimsChallenges,
+            (Some("cp1"), Capability::ClaimsChallenges) => {
+                errors.push(path, "this capability stands there twice");
+            }
+            (Some(_), _) => errors.push(path, "expected `cp1`, the one capability there is"),
+            (None, _) => errors.missing(&path, "`cp1`"),
+        }
+    }
+    capability
 }
 
 /// Notes what is wrong with a scope.

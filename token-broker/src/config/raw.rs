@@ -48,6 +48,11 @@ pub struct RawIdentity {
     /// The scopes that may be asked for, each `<resource>/.default`. Required; an empty list
     /// denies all.
     pub scopes: Option<Vec<Option<String>>>,
+    /// `[cp1]`: the identity's tokens for rules with `claims_challenges: true` are asked for as
+    /// ones that can be refused at any moment (continuous access evaluation). They live up to 28
+    /// hours, and the filter answers their resource's challenges. Without it no token is asked for
+    /// so.
+    pub client_capabilities: Option<Vec<Option<String>>>,
 }
 
 /// Client credentials with a secret out of a file.

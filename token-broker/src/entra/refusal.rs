@@ -73,20 +73,15 @@ fn kind_of_code(code: u64) -> Option<ErrorKind> {
     Some(match code {
         50033 | 50087 | 90006 | 90012 | 90024 | 90033 | 90090 => ErrorKind::Transient,
         90055 | 50196 => ErrorKind::Throttled,
-        50072
-        | 50074
-        | 50076
-        | 50078
-        | 50079
-        | 50097
-        | 50131
-        | 50158
-        | 53000..=53004
-        | 530_032
-        | 65001
-        | 700_020 => ErrorKind::ClaimsChallenge,
+        // More is wanted of the user or the device, or a policy blocks.
+        50072 | 50074 | 50076 | 50078 | 50079 | 50097 | 50131 | 50158 => ErrorKind::ClaimsChallenge,
+        53000..=53004 | 530_032 | 65001 | 700_020 => ErrorKind::ClaimsChallenge,
+        // A user's session has ended: the user signs in again.
+        50132 | 50133 | 50173 | 70008 | 70043 | 500_133 | 700_082 | 700_084 => {
+            ErrorKind::ClaimsChallenge
+        }
         50057 | 50105 | 70001 | 7_000_112 => ErrorKind::Disabled,
-        700_024 | 700_027 | 1_000_502 | 7_000_214 | 7_000_215 | 7_000_222 | 7_000_274
+        50013 | 700_024 | 700_027 | 1_000_502 | 7_000_214 | 7_000_215 | 7_000_222 | 7_000_274
         | 7_000_277 => ErrorKind::Credential,
         50001 | 70011 | 70021 | 90002 | 500_011 | 700_016 | 700_022 | 700_211 | 700_212
         | 700_213 | 700_229 | 7_000_218 | 9_001_023 => ErrorKind::Config,
@@ -113,6 +108,32 @@ fn text(status: StatusCode, error: &str, codes: &[u64], kind: ErrorKind) -> Stri
 
 fn hint(code: u64) -> Option<&'static str> {
     Some(match code {
+        50072 | 50079 | 53004 => "the user must register for multifactor authentication",
+        50074 | 50076 | 50078 | 50158 => "the user must pass multifactor authentication",
+        50097 => "the device must authenticate itself",
+        50131 => "Conditional Access blocks it: not from here, not from this device, or not now",
+        53000 => "Conditional Access wants a compliant device",
+        53001 => "Conditional Access wants a joined device",
+        53002 => "Conditional Access wants another client application",
+        53003 => "a Conditional Access policy blocks it; the sign-in log names the policy",
+        530_032 => "the tenant's security policy blocks it",
+        65001 => "an administrator must grant the application this permission",
+        700_020 => "a user must interact; an application alone cannot",
+        50132 | 50133 | 50173 | 70008 | 70043 | 500_133 | 700_082 | 700_084 => {
+            "the session has ended; the user must sign in again"
+        }
+        50057 => "the user is disabled",
+        50013 => {
+            "the federated token's signature is not its issuer's; are the issuer's keys public?"
+        }
+        700_027 => "the certificate's signature is refused; is it the registered one?",
+        1_000_502 => "the certificate has expired or is not yet valid",
+        7_000_214 | 7_000_274 | 7_000_277 => "the certificate is not the application's",
+        7_000_218 => "the application must prove itself with a secret or an assertion",
+        700_022 | 9_001_023 => "not a request that this tenant's endpoint takes; check the tenant",
+        700_229 => "only an application's own token can be a federated credential",
+        50033 | 50087 | 90006 | 90012 | 90024 | 90033 | 90090 => "Entra fails for now",
+        90055 => "Entra is too busy",
         7_000_215 => "not the application's secret; use its value, not its id",
         7_000_222 => "the secret has expired; create a new one",
         700_024 => {
@@ -125,7 +146,11 @@ fn hint(code: u64) -> Option<&'static str> {
         90002 => "no such tenant",
         500_011 | 50001 => "no such resource in this tenant; check the scope",
         70011 => "not a valid scope",
-        7_000_112 | 70001 => "the application is disabled",
+        7_000_112 => {
+            "the application is disabled; enable its service principal (Enterprise \
+                      applications, Properties, Enabled for users to sign in)"
+        }
+        70001 => "the application is disabled or not in this tenant",
         50105 => "the application is not assigned to the resource",
         50196 => "the same request came too often",
         _ => return None,
@@ -202,9 +227,56 @@ mod tests {
             (400, r#"{"error":"invalid_resource","error_codes":[500011]}"#, Config),
             (400, r#"{"error":"something_new"}"#, Config),
             (401, r#"{"error":"invalid_client","error_codes":[7000112]}"#, Disabled),
+            (400, r#"{"error":"unauthorized_client","error_codes":[7000112]}"#, Disabled),
+            // Entra's words alone never make a verdict worse than its code says.
+            (400, r#"{"error":"interaction_required","error_codes":[7000215]}"#, Credential),
+            (400, r#"{"error":"interaction_required","error_codes":[1]}"#, ClaimsChallenge),
+            (401, r#"{"error":"invalid_client","claims":"{}"}"#, Credential),
         ];
         for (status, body, expected) in cases {
             assert_eq!(read(&answer(status, body)).kind, expected, "{status} {body}");
+        }
+    }
+
+    /// Every code that Microsoft's libraries and documents tell apart, with its kind.
+    #[test]
+    fn b08_every_known_code_has_its_kind_and_says_what_to_do() {
+        use ErrorKind::{ClaimsChallenge, Config, Credential, Disabled, Throttled, Transient};
+        let classes: [(ErrorKind, &[u64]); 6] = [
+            (Transient, &[50033, 50087, 90006, 90012, 90024, 90033, 90090]),
+            (Throttled, &[50196, 90055]),
+            (
+                ClaimsChallenge,
+                &[
+                    50072, 50074, 50076, 50078, 50079, 50097, 50131, 50158, 53000, 53001, 53002,
+                    53003, 53004, 530_032, 65001, 700_020, 50132, 50133, 50173, 70008, 70043,
+                    500_133, 700_082, 700_084,
+                ],
+            ),
+            (Disabled, &[50057, 50105, 70001, 7_000_112]),
+            (
+                Credential,
+                &[
+                    50013, 700_024, 700_027, 1_000_502, 7_000_214, 7_000_215, 7_000_222, 7_000_274,
+                    7_000_277,
+                ],
+            ),
+            (
+                Config,
+                &[
+                    50001, 70011, 70021, 90002, 500_011, 700_016, 700_022, 700_211, 700_212,
+                    700_213, 700_229, 7_000_218, 9_001_023,
+                ],
+            ),
+        ];
+        for (kind, codes) in classes {
+            for code in codes {
+                let body = format!(r#"{{"error":"invalid_request","error_codes":[{code}]}}"#);
+                let refused = read(&answer(400, &body));
+                assert_eq!(refused.kind, kind, "{code}");
+                let hint = hint(*code).unwrap_or_else(|| panic!("{code} does not say what to do"));
+                assert_eq!(refused.error, format!("invalid_request AADSTS{code}: {hint}"));
+            }
         }
     }
 

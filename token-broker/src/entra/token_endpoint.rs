@@ -52,15 +52,24 @@ pub struct Acquired {
     pub correlation_id: String,
 }
 
+/// What a token is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The resource, as `<resource>/.default`.
+    pub scope: &'a str,
+    /// The `claims` parameter, where there is one.
+    pub claims: Option<&'a str>,
+}
+
 /// Asks for a token of the application itself.
 pub async fn client_credentials(
     transport: &dyn Transport,
     application: &Application,
-    scope: &str,
+    wanted: Wanted<'_>,
     proof: Proof<'_>,
 ) -> Result<Acquired, TypedError> {
     let correlation_id = Uuid::new_v4().to_string();
-    let request = request(application, scope, proof, &correlation_id).map_err(|_malformed| {
+    let request = request(application, wanted, proof, &correlation_id).map_err(|_malformed| {
         failure(ErrorKind::Config, "malformed_request: the identity makes no valid request")
     })?;
     let outcome = match transport.send(request, MAX_ANSWER_BYTES).await {
@@ -84,13 +93,13 @@ pub async fn client_credentials(
 
 fn request(
     application: &Application,
-    scope: &str,
+    wanted: Wanted<'_>,
     proof: Proof<'_>,
     correlation_id: &str,
 ) -> Result<Request<Secret>, hyper::http::Error> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("client_id", &application.client_id)
-        .append_pair("scope", scope)
+        .append_pair("scope", wanted.scope)
         .append_pair("grant_type", "client_credentials");
     match proof {
         Proof::Secret(secret) => form.append_pair("client_secret", secret.expose()),
@@ -98,6 +107,9 @@ fn request(
             .append_pair("client_assertion_type", JWT_BEARER)
             .append_pair("client_assertion", assertion.expose()),
     };
+    if let Some(claims) = wanted.claims {
+        form.append_pair("claims", claims);
+    }
     let path = format!("/{}/oauth2/v2.0/token", application.tenant);
     Request::builder()
         .method(Method::POST)
@@ -232,8 +244,9 @@ mod tests {
             client_id: "c".to_owned(),
         };
         let secret = Secret::new("s+/=& ~");
-        let scope = "https://graph.microsoft.us/.default";
-        let sent = request(&application, scope, Proof::Secret(&secret), "id-1").unwrap();
+        let plain = |scope| Wanted { scope, claims: None };
+        let graph = plain("https://graph.microsoft.us/.default");
+        let sent = request(&application, graph, Proof::Secret(&secret), "id-1").unwrap();
         assert_eq!(sent.uri(), "https://login.microsoftonline.us/t/oauth2/v2.0/token");
         assert_eq!(sent.method(), Method::POST);
         assert_eq!(sent.headers()["client-request-id"], "id-1");
@@ -244,13 +257,16 @@ mod tests {
             "client_id=c&scope=https%3A%2F%2Fgraph.microsoft.us%2F.default\
              &grant_type=client_credentials&client_secret=s%2B%2F%3D%26+%7E"
         );
-        let sent =
-            request(&application, "a", Proof::Assertion(&Secret::new("j.w.t")), "i").unwrap();
+        let sent = request(&application, plain("a"), Proof::Assertion(&Secret::new("j.w.t")), "i")
+            .unwrap();
         assert_eq!(
             sent.body().expose(),
             "client_id=c&scope=a&grant_type=client_credentials\
              &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
              &client_assertion=j.w.t"
         );
+        let challenged = Wanted { scope: "a", claims: Some(r#"{"access_token":{}}"#) };
+        let sent = request(&application, challenged, Proof::Secret(&secret), "i").unwrap();
+        assert!(sent.body().expose().ends_with("&claims=%7B%22access_token%22%3A%7B%7D%7D"));
     }
 }

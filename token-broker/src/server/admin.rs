@@ -11,14 +11,14 @@ use axum::{
     response::Response,
     routing::get,
 };
-use contract::{ErrorKind, KeySetState};
+use contract::{ErrorKind, KeySetState, TypedError};
 use serde::Serialize;
 
 use super::{
     State,
     answer::{Refusal, json, with_type},
 };
-use crate::tokens::IdentityState;
+use crate::{refresh::is_lasting, tokens::IdentityState};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -43,6 +43,9 @@ struct Readiness {
     authorities_without_keys: Vec<String>,
     /// Identities whose last acquisition failed so that a person must act.
     identities_refused: Vec<RefusedIdentity>,
+    /// Identities whose last claims challenge Entra refused. They hold tokens that other
+    /// destinations take, so this keeps nothing from being ready.
+    challenges_refused: Vec<RefusedIdentity>,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,32 +72,37 @@ fn readiness(state: &State) -> Readiness {
         .into_iter()
         .filter_map(|(issuer, age, _)| age.is_none().then_some(issuer))
         .collect();
-    let refused: Vec<RefusedIdentity> =
-        state.tokens.states().into_iter().filter_map(refused_identity).collect();
+    let states = state.tokens.states();
+    let refused: Vec<RefusedIdentity> = states
+        .iter()
+        .filter_map(|state| refused_identity(state, state.refused.as_ref()?, state.never_held))
+        .collect();
+    let challenges = states
+        .iter()
+        .filter_map(|state| refused_identity(state, state.challenge_refused.as_ref()?, false))
+        .collect();
     Readiness {
         ready: without_keys.is_empty() && refused.iter().all(|identity| !identity.never_held),
         authorities_without_keys: without_keys,
         identities_refused: refused,
+        challenges_refused: challenges,
     }
 }
 
-fn refused_identity(state: IdentityState) -> Option<RefusedIdentity> {
-    let refused = state.refused?;
-    match refused.kind {
-        ErrorKind::Transient | ErrorKind::Throttled => None,
-        ErrorKind::ClaimsChallenge
-        | ErrorKind::Credential
-        | ErrorKind::Config
-        | ErrorKind::Disabled
-        | ErrorKind::Denied => Some(RefusedIdentity {
-            identity: state.identity,
-            kind: refused.kind,
-            error: refused.error,
-            correlation_id: refused.correlation_id,
-            trace_id: refused.trace_id,
-            never_held: state.never_held,
-        }),
-    }
+/// Only what a person must mend.
+fn refused_identity(
+    state: &IdentityState,
+    refused: &TypedError,
+    never_held: bool,
+) -> Option<RefusedIdentity> {
+    is_lasting(refused.kind).then(|| RefusedIdentity {
+        identity: state.identity.clone(),
+        kind: refused.kind,
+        error: refused.error.clone(),
+        correlation_id: refused.correlation_id.clone(),
+        trace_id: refused.trace_id.clone(),
+        never_held,
+    })
 }
 
 async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
@@ -141,14 +149,29 @@ fn status_text(state: &State) -> String {
             "  {}: {} of {} tokens held, {} s left",
             identity.identity,
             identity.held,
-            identity.scopes,
+            identity.wanted,
             identity.life.as_secs()
         );
         if let Some(refused) = identity.refused {
-            let _written = writeln!(page, "    last refusal: {}", refused.error);
+            let _written = writeln!(page, "    last refusal: {}", described(&refused));
+        }
+        if let Some(refused) = identity.challenge_refused {
+            let _written = writeln!(page, "    last challenge refused: {}", described(&refused));
         }
     }
     page
+}
+
+/// The refusal with the ids by which Entra's sign-in log knows it.
+fn described(refused: &TypedError) -> String {
+    let ids = [("correlation id", &refused.correlation_id), ("trace id", &refused.trace_id)];
+    let mut text = refused.error.clone();
+    for (name, id) in ids {
+        if let Some(id) = id {
+            let _written = write!(text, " ({name} {id})");
+        }
+    }
+    text
 }
 
 async fn count(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {

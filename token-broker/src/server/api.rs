@@ -44,7 +44,11 @@ pub fn router(state: Arc<State>) -> Router {
 
 async fn token(Shared(state): Shared<Arc<State>>, request: Request) -> Result<Response, Refusal> {
     let request: TokenRequest = read(request).await?;
-    let token: IssuedToken = state.tokens.issue(&request).await?;
+    let challenge = state
+        .tokens
+        .challenge(&request)
+        .map_err(|malformed| Refusal::Malformed(malformed.to_owned()))?;
+    let token: IssuedToken = state.tokens.issue(&request, challenge.as_ref()).await?;
     Ok(json(StatusCode::OK, &token))
 }
 

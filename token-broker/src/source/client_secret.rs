@@ -5,12 +5,12 @@ use std::{path::PathBuf, sync::Arc};
 use contract::{Secret, TypedError};
 
 use super::{
-    TokenSource,
+    Fingerprint, TokenSource,
     credential_file::{CredentialFile, Readers},
 };
 use crate::{
     config::Application,
-    entra::token_endpoint::{Acquired, Proof, client_credentials},
+    entra::token_endpoint::{Acquired, Proof, Wanted, client_credentials},
     https::{Boxed, Transport},
 };
 
@@ -33,10 +33,14 @@ impl FromFile {
 }
 
 impl TokenSource for FromFile {
-    fn acquire<'a>(&'a self, scope: &'a str) -> Boxed<'a, Result<Acquired, TypedError>> {
-        Box::pin(self.file.acquire(self.transport.as_ref(), &self.application, scope, |secret| {
+    fn acquire<'a>(&'a self, wanted: Wanted<'a>) -> Boxed<'a, Result<Acquired, TypedError>> {
+        Box::pin(self.file.acquire(self.transport.as_ref(), &self.application, wanted, |secret| {
             Proof::Secret(secret)
         }))
+    }
+
+    fn credential(&self) -> Boxed<'_, Option<Fingerprint>> {
+        Box::pin(self.file.fingerprint())
     }
 }
 
@@ -48,8 +52,13 @@ pub(super) struct FromMemory {
 }
 
 impl TokenSource for FromMemory {
-    fn acquire<'a>(&'a self, scope: &'a str) -> Boxed<'a, Result<Acquired, TypedError>> {
+    fn acquire<'a>(&'a self, wanted: Wanted<'a>) -> Boxed<'a, Result<Acquired, TypedError>> {
         let proof = Proof::Secret(&self.secret);
-        Box::pin(client_credentials(self.transport.as_ref(), &self.application, scope, proof))
+        Box::pin(client_credentials(self.transport.as_ref(), &self.application, wanted, proof))
+    }
+
+    /// It cannot change while the process lives.
+    fn credential(&self) -> Boxed<'_, Option<Fingerprint>> {
+        Box::pin(std::future::ready(None))
     }
 }

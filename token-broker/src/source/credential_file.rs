@@ -11,9 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Application,
-    entra::token_endpoint::{Acquired, Proof, client_credentials},
+    entra::token_endpoint::{Acquired, Proof, Wanted, client_credentials},
     failure::failure,
     https::Transport,
+    source::Fingerprint,
 };
 
 /// Largest credential that is read.
@@ -58,21 +59,26 @@ impl CredentialFile {
         &self,
         transport: &dyn Transport,
         application: &Application,
-        scope: &str,
+        wanted: Wanted<'_>,
         proof: for<'a> fn(&'a Secret) -> Proof<'a>,
     ) -> Result<Acquired, TypedError> {
         let credential = self.read().await?;
-        let outcome = client_credentials(transport, application, scope, proof(&credential)).await;
+        let outcome = client_credentials(transport, application, wanted, proof(&credential)).await;
         match outcome {
             Err(refused) if matches!(refused.kind, ErrorKind::Credential | ErrorKind::Config) => {
                 let renewed = self.read().await?;
                 if renewed == credential {
                     return Err(refused);
                 }
-                client_credentials(transport, application, scope, proof(&renewed)).await
+                client_credentials(transport, application, wanted, proof(&renewed)).await
             }
             outcome => outcome,
         }
+    }
+
+    /// What the file holds now, in a form that only compares.
+    pub(super) async fn fingerprint(&self) -> Option<Fingerprint> {
+        self.read().await.ok().map(|credential| Fingerprint::of(&credential))
     }
 
     async fn read(&self) -> Result<Secret, TypedError> {

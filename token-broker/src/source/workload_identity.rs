@@ -6,12 +6,12 @@ use std::{path::PathBuf, sync::Arc};
 use contract::TypedError;
 
 use super::{
-    TokenSource,
+    Fingerprint, TokenSource,
     credential_file::{CredentialFile, Readers},
 };
 use crate::{
     config::Application,
-    entra::token_endpoint::{Acquired, Proof},
+    entra::token_endpoint::{Acquired, Proof, Wanted},
     https::{Boxed, Transport},
 };
 
@@ -33,9 +33,13 @@ impl WorkloadIdentity {
 }
 
 impl TokenSource for WorkloadIdentity {
-    fn acquire<'a>(&'a self, scope: &'a str) -> Boxed<'a, Result<Acquired, TypedError>> {
-        Box::pin(self.file.acquire(self.transport.as_ref(), &self.application, scope, |token| {
+    fn acquire<'a>(&'a self, wanted: Wanted<'a>) -> Boxed<'a, Result<Acquired, TypedError>> {
+        Box::pin(self.file.acquire(self.transport.as_ref(), &self.application, wanted, |token| {
             Proof::Assertion(token)
         }))
+    }
+
+    fn credential(&self) -> Boxed<'_, Option<Fingerprint>> {
+        Box::pin(self.file.fingerprint())
     }
 }

@@ -1,11 +1,16 @@
-//! What one slot knows: the token it holds, and the refusal it had last.
+//! What one slot knows: the token it holds, the refusal it had last, and its claims challenges.
 
 use std::time::Duration;
 
-use contract::{Secret, TypedError};
+use contract::{ErrorKind, Secret, TypedError};
+use ring::digest::{SHA256, digest};
 use tokio::time::Instant;
 
-use crate::{failure::retry_in, refresh};
+use super::challenges::{Challenge, Challenges, Outcome, Ticket};
+use crate::{
+    failure::{failure, retry_in},
+    refresh,
+};
 
 /// The state of one identity's token for one scope.
 #[derive(Debug, Default)]
@@ -17,12 +22,17 @@ pub(super) struct State {
     pub(super) acquiring: bool,
     /// There was a token at some time since the start.
     pub(super) ever_held: bool,
+    /// Nobody has asked for it yet, so that none is acquired.
+    pub(super) dormant: bool,
+    pub(super) challenges: Challenges,
 }
 
 /// A token with its ends, by both clocks.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) access_token: Secret,
+    /// Names the token without being one.
+    pub(super) hash: String,
     pub(super) life: Duration,
     /// When it was asked for: its life counts from there.
     pub(super) asked: Instant,
@@ -52,11 +62,92 @@ impl State {
         self.usable(now, unix_now).map_or(Duration::ZERO, |held| held.rest(now, unix_now))
     }
 
-    /// The last refusal while it stands, with the time that is left of it.
+    /// The last refusal while it stands, with when to ask again. That is not later than it is
+    /// looked whether the credential has changed: to ask the broker costs no call to Entra.
     pub(super) fn refused_until(&self, now: Instant) -> Option<TypedError> {
         let refused = self.refused.as_ref().filter(|refused| now < refused.until)?;
-        Some(retry_in(refused.error.clone(), refused.until.saturating_duration_since(now)))
+        let rest = refused.until.saturating_duration_since(now);
+        let lasting = refresh::is_lasting(refused.error.kind);
+        Some(retry_in(refused.error.clone(), if lasting { rest.min(refresh::LOOK) } else { rest }))
     }
+
+    /// Whether Entra has said that the principal is disabled, and nothing better since.
+    pub(super) fn is_disabled(&self) -> bool {
+        self.refused.as_ref().is_some_and(|refused| refused.error.kind == ErrorKind::Disabled)
+    }
+
+    /// What to do about a challenge, asked anew after each change until it is [`Step::End`].
+    /// `ticket` is what the challenge waits for; it is set here.
+    pub(super) fn challenged(
+        &mut self,
+        challenge: &Challenge,
+        ticket: &mut Option<Ticket>,
+        now: Instant,
+        unix_now: u64,
+    ) -> Step {
+        if let Some(waited_for) = *ticket {
+            match self.challenges.outcome(waited_for) {
+                Outcome::Open => return Step::Wait,
+                Outcome::Refused(error) => return Step::End(Answer::Failed(error)),
+                Outcome::Answered if self.usable(now, unix_now).is_some() => {
+                    return Step::End(Answer::New);
+                }
+                Outcome::Answered => {
+                    let ended = failure(ErrorKind::Transient, "token_ended: ask again");
+                    return Step::End(Answer::Failed(ended));
+                }
+                Outcome::Forgotten => *ticket = None,
+            }
+        }
+        if let Some(replacing) = self.challenges.replacing(&challenge.refused) {
+            *ticket = Some(replacing);
+            return Step::Wait;
+        }
+        match self.usable(now, unix_now) {
+            // It was replaced meanwhile.
+            Some(held) if held.hash != challenge.refused => return Step::End(Answer::Held),
+            // The token that comes is another one.
+            None if self.acquiring => return Step::Wait,
+            _ => {}
+        }
+        match self.challenges.admit(challenge, now) {
+            Ok(admitted) => {
+                *ticket = Some(admitted);
+                Step::Acquire
+            }
+            Err(declined) => Step::End(Answer::Declined(declined)),
+        }
+    }
+}
+
+/// What becomes of a challenge.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Wait for a change.
+    Wait,
+    /// Tell the renewal, then wait.
+    Acquire,
+    /// Nothing more is to be waited for.
+    End(Answer),
+}
+
+/// How a challenge ends. With a token it is the one held.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A token that was acquired for it.
+    New,
+    /// A token that was there already.
+    Held,
+    /// Nothing was asked of Entra.
+    Declined(TypedError),
+    /// Entra refused.
+    Failed(TypedError),
+}
+
+/// How a token is named where it is refused: lower-case hex SHA-256.
+pub(super) fn hash(token: &Secret) -> String {
+    let digest = digest(&SHA256, token.expose().as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Held {
@@ -81,6 +172,7 @@ mod tests {
         let state = State {
             held: Some(Held {
                 access_token: Secret::new("t"),
+                hash: String::new(),
                 life: Duration::from_secs(life),
                 asked,
                 expires_on: start.saturating_add(life),

@@ -5,11 +5,13 @@ use std::process::Command;
 use crate::{none, tree};
 
 /// Each crate of the product with the crates of this workspace that it may link.
-const ARROWS: [(&str, &[&str]); 5] = [
+const ARROWS: [(&str, &[&str]); 6] = [
     ("contract", &[]),
     ("policy", &["contract"]),
     ("filter", &["contract", "policy"]),
     ("token-broker", &["contract", "policy"]),
+    // Of the broker, how it reads its configuration.
+    ("cli", &["contract", "policy", "token-broker"]),
     ("xtask", &[]),
 ];
 

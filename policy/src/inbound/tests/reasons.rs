@@ -13,6 +13,7 @@ fn case(reason: Reason) -> Option<(Inbound, Request)> {
     };
     let ready = || ready(&config());
     let allowing = |allow: Value| super::ready(&allowing(json!([allow])));
+    let step_up = json!({"scopes": ["Orders.Read"], "authentication_context": "c2"});
     Some(match reason {
         Reason::Allowed => (ready(), token(&user())),
         Reason::AllowedAnyone => (ready(), request("GET", "/healthz")),
@@ -67,6 +68,10 @@ fn case(reason: Reason) -> Option<(Inbound, Request)> {
             let claims = with(user(), json!({"hasgroups": true}));
             (allowing(json!({"scopes": ["Orders.Read"], "groups": [GROUP]})), token(&claims))
         }
+        Reason::StepUpRequired => {
+            (allowing(step_up), token(&with(user(), json!({"xms_cc": ["cp1"]}))))
+        }
+        Reason::AuthenticationContextMissing => (allowing(step_up), token(&user())),
         Reason::KeysUnavailable => {
             let mut inbound = inbound(&config());
             inbound.next_call(NOW);
@@ -97,6 +102,11 @@ fn answer(reason: Reason, content_type: Option<&str>) -> Option<Effect> {
 fn every_reason_is_reached_and_answered_by_its_class() {
     const URI: &str = "https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/oauth2/v2.0/authorize";
     let bearer = format!("Bearer authorization_uri=\"{URI}\"");
+    let step_up = format!(
+        "Bearer realm=\"{TENANT}\", authorization_uri=\"{URI}\", client_id=\"{API}\", \
+         error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsiYWNycyI6eyJlc3NlbnRpYWwiOnRydWUsInZhbHVlIjoiYzIifX19\", \
+         cc_type=\"authcontext\""
+    );
     let mut reached = 0;
     for expected in Reason::ALL {
         let Some(effect) = answer(*expected, None) else { continue };
@@ -116,6 +126,9 @@ fn every_reason_is_reached_and_answered_by_its_class() {
             Class::BadRequest => (400, "Bad Request", None, String::new()),
             Class::TokenRequired => (401, "Unauthorized", Some("www-authenticate"), bearer.clone()),
             Class::InvalidToken => (401, "Unauthorized", Some("www-authenticate"), invalid),
+            Class::InsufficientClaims => {
+                (401, "Unauthorized", Some("www-authenticate"), step_up.to_owned())
+            }
             Class::Forbidden => (403, "Forbidden", Some("www-authenticate"), insufficient),
             Class::Unavailable => (503, "Service Unavailable", Some("retry-after"), "1".to_owned()),
             Class::Pass => panic!("{expected:?} was answered"),
@@ -124,7 +137,7 @@ fn every_reason_is_reached_and_answered_by_its_class() {
         let headers: Vec<_> =
             header.map(|name| (name, value)).into_iter().chain([problem]).collect();
         let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{status}}}"#);
-        assert_eq!((reply.status, reply.body), (status, body.as_str()), "{expected:?}");
+        assert_eq!((reply.status, &*reply.body), (status, body.as_str()), "{expected:?}");
         assert_eq!(reply.headers, headers, "{expected:?}");
         assert_eq!((reply.grpc_status, reply.details), (None, expected.code()));
     }
@@ -137,7 +150,7 @@ fn every_refusal_has_its_form_for_grpc_and_grpc_web() {
         let code = match expected.class() {
             Class::Pass => continue,
             Class::BadRequest => 3,
-            Class::TokenRequired | Class::InvalidToken => 16,
+            Class::TokenRequired | Class::InvalidToken | Class::InsufficientClaims => 16,
             Class::Forbidden => 7,
             Class::Unavailable => 14,
         };
@@ -151,9 +164,9 @@ fn every_refusal_has_its_form_for_grpc_and_grpc_web() {
         };
         let own: Vec<_> =
             http.headers.iter().filter(|(name, _)| *name != "content-type").cloned().collect();
-        assert_eq!((grpc.status, grpc.grpc_status, grpc.body), (http.status, Some(code), ""));
+        assert_eq!((grpc.status, grpc.grpc_status, &*grpc.body), (http.status, Some(code), ""));
         assert_eq!(grpc.headers, own, "{expected:?}");
-        assert_eq!((web.status, web.grpc_status, web.body), (200, None, ""));
+        assert_eq!((web.status, web.grpc_status, &*web.body), (200, None, ""));
         let mut headers = own;
         headers.push(("content-type", "application/grpc-web+proto".to_owned()));
         headers.push(("grpc-status", code.to_string()));

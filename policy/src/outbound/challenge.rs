@@ -1,0 +1,116 @@
+//! A response that refuses the injected token with a claims challenge: is it answered?
+//!
+//! Continuous access evaluation lets an API refuse a token before its end and say what a new one
+//! must satisfy. The attempt is made again at once, and the second one waits while the broker gets
+//! the new token (`token_store/challenge.rs`): so no response is held, and it makes no difference
+//! whether the upstream stays. The upstream writes the response, so it decides nothing here but
+//! whether to be asked once more: not how often, not with what, and not whether Envoy tries again.
+
+use contract::Secret;
+
+use super::{Attempt, Injected, Outbound, OutboundRule};
+use crate::{claims_challenge, effect::Effect, time::UnixTime, www_authenticate};
+
+/// The response header by which the filter has Envoy try again (`retriable_headers` of the route).
+/// From an upstream it is removed.
+pub const RETRY_HEADER: &str = "x-entra-retry";
+
+/// What becomes of a response. It is never held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseEffect {
+    /// It goes to the application; it is no challenge that could be ours to answer.
+    Pass,
+    /// It goes to the application: a challenge that is not answered.
+    Declined,
+    /// Set [`RETRY_HEADER`] on it: Envoy makes the attempt again, and that waits for the broker.
+    Replay,
+}
+
+/// What is known of a response that has a `WWW-Authenticate`.
+#[derive(Debug, Default)]
+pub struct Challenged<'a> {
+    /// `:status`
+    pub status: &'a [u8],
+    /// The lines of `WWW-Authenticate`.
+    pub lines: Vec<&'a [u8]>,
+}
+
+impl<'a> Challenged<'a> {
+    /// Reads header lines in any order.
+    pub fn read(lines: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let mut found = Self::default();
+        for (name, value) in lines {
+            match name {
+                b":status" => found.status = value,
+                b"www-authenticate" => found.lines.push(value),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+impl Outbound {
+    /// Whether responses from a destination are to be looked at for challenges at all.
+    pub fn answers_challenges(&self, destination: &str) -> bool {
+        self.rule(destination).is_some_and(|rule| rule.token.claims_challenges)
+    }
+
+    /// A response with a `WWW-Authenticate` came on an attempt that a token was injected into.
+    ///
+    /// It counts where the rule says so, the response is a 401 with claims that may be sent on, and
+    /// the request has not been made again before. `may_wait` is false where too many wait already; `replayed` says whether we asked for this
+    /// attempt: each request is made again once. It is only asked of what is a challenge.
+    pub fn on_challenge(
+        &mut self,
+        injected: &Injected,
+        response: &Challenged<'_>,
+        replayed: impl FnOnce() -> bool,
+        may_wait: bool,
+        now: UnixTime,
+    ) -> ResponseEffect {
+        let Some(rule) = self.challenged_rule(&injected.destination) else {
+            return ResponseEffect::Pass;
+        };
+        if response.status != b"401" {
+            return ResponseEffect::Pass;
+        }
+        let Some(claims) = www_authenticate::claims(response.lines.iter().copied()) else {
+            return ResponseEffect::Pass;
+        };
+        let Some(claims) = claims_challenge::accepted(claims.as_bytes()) else {
+            return ResponseEffect::Declined;
+        };
+        if self.stopped.contains(&injected.destination) || replayed() {
+            return ResponseEffect::Declined;
+        }
+        let request = rule.token.clone();
+        if self.tokens.challenge(&request, &injected.token, &claims, may_wait, now) {
+            ResponseEffect::Replay
+        } else {
+            ResponseEffect::Declined
+        }
+    }
+
+    /// Whether a replay must wait: the token that it would get is the one that was refused, and the
+    /// broker is being asked for another.
+    pub(super) fn awaits_challenge(
+        &self,
+        rule: &OutboundRule,
+        attempt: &Attempt<'_>,
+        token: &Secret,
+    ) -> bool {
+        attempt.replayed && attempt.carries(token) && self.tokens.is_challenged(&rule.token)
+    }
+
+    /// Of a replay that goes out: whether it has another token than was refused. Without one the
+    /// application gets the challenge, from the upstream that is asked once more.
+    pub fn replayed_with_newer(&self, attempt: &Attempt<'_>, effect: &Effect) -> Option<bool> {
+        let Effect::Continue(edits, _) = effect else { return None };
+        attempt.replayed.then(|| edits.authorization.as_ref().is_some_and(|token| !attempt.carries(token)))
+    }
+
+    fn challenged_rule(&self, destination: &str) -> Option<&OutboundRule> {
+        self.rule(destination).filter(|rule| rule.token.claims_challenges)
+    }
+}
