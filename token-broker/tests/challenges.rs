@@ -254,6 +254,42 @@ async fn a_challenge_that_comes_during_a_renewal_is_still_asked_for() {
     assert_eq!(broker.issue(&answering("graph")).await.unwrap(), new);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_the_renewal_and_before_the_answer_waits_for_the_answer() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    let first = broker.issue(&answering("graph")).await.unwrap();
+    pass(seconds(1_799)).await;
+    entra.delay(seconds(3));
+    while entra.count(Endpoint::Token) == 1 {
+        pass(seconds(1)).await;
+    }
+    let (state, request) = (broker.state.clone(), challenged("graph", &first, NBF));
+    let asking = tokio::spawn(async move { issue(&state, &request).await.unwrap() });
+    while entra.count(Endpoint::Token) == 2 {
+        pass(seconds(1)).await;
+    }
+    // What the renewal brought was asked for without the claims.
+    let renewed = broker.issue(&answering("graph")).await.unwrap();
+    assert_ne!(renewed.token_hash, first.token_hash);
+    let second = broker.issue(&challenged("mail", &first, NBF)).await.unwrap();
+    assert_eq!(second, asking.await.unwrap());
+    assert_ne!(second.token_hash, renewed.token_hash);
+    assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_ended_on_its_way_answers_no_challenge() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    let first = broker.issue(&answering("graph")).await.unwrap();
+    entra.life(json!(2), None);
+    entra.delay(seconds(3));
+    let ended = broker.issue(&challenged("graph", &first, NBF)).await.unwrap_err();
+    assert_eq!(ended.kind, ErrorKind::Transient);
+    assert!(ended.error.starts_with("token_ended"), "{}", ended.error);
+}
+
 /// Has the challenge of `graph` refused; the token that stays held, and what was answered.
 async fn refused(broker: &Broker, reply: Reply) -> (IssuedToken, TypedError) {
     let token = broker.issue(&answering("graph")).await.unwrap();
@@ -335,6 +371,70 @@ async fn when_entra_wants_quiet_a_challenge_is_no_reason_to_break_it() {
     assert_eq!(entra.count(Endpoint::Token), 2);
     pass(seconds(1)).await;
     broker.issue(&challenged("mail", &token, LATER)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_throttled_challenge_was_told_holds_for_the_renewal_too() {
+    let entra = Entra::new();
+    entra.life(json!(3_600), Some(json!(1_000)));
+    let broker = broker(&entra);
+    let busy = Reply::error(429, "invalid_request", 90055).with_header("retry-after", "2000");
+    let (token, _) = refused(&broker, busy).await;
+    pass(seconds(1_999)).await;
+    assert_eq!(entra.count(Endpoint::Token), 2);
+    assert_eq!(broker.issue(&answering("graph")).await.unwrap(), token);
+    pass(seconds(2)).await;
+    assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_to_a_token_of_an_earlier_broker_waits_for_the_first_one() {
+    let entra = Entra::new();
+    entra.delay(seconds(1));
+    let broker = broker(&entra);
+    let earlier = TokenRequest {
+        claims: Some(NBF.to_owned()),
+        refused: Some("0".repeat(64)),
+        ..answering("graph")
+    };
+    while entra.count(Endpoint::Token) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let token = broker.issue(&earlier).await.unwrap();
+    assert_eq!(broker.issue(&answering("graph")).await.unwrap(), token);
+    assert_eq!(claims(&entra), [parsed(CAPABLE)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_is_a_reason_to_ask_though_there_is_a_verdict_and_no_token() {
+    let entra = Entra::new();
+    entra.script(Endpoint::Token, [blocked()]);
+    let broker = broker(&entra);
+    broker.issue(&answering("graph")).await.unwrap_err();
+    let request = TokenRequest {
+        claims: Some(NBF.to_owned()),
+        refused: Some("0".repeat(64)),
+        ..answering("graph")
+    };
+    let token = broker.issue(&request).await.unwrap();
+    assert_eq!(broker.issue(&answering("mail")).await.unwrap(), token);
+    assert_eq!(entra.count(Endpoint::Token), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_that_finds_the_principal_disabled_takes_the_token_from_all() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    broker.issue(&request("default", SCOPE)).await.unwrap();
+    let disabled = Reply::error(400, "unauthorized_client", 7_000_112);
+    entra.always(Endpoint::Token, Some(disabled.clone()));
+    let (_, error) = refused(&broker, disabled).await;
+    assert_eq!(error.kind, ErrorKind::Disabled);
+    pass(seconds(6)).await;
+    for request in [answering("mail"), request("default", SCOPE)] {
+        assert_eq!(broker.issue(&request).await.unwrap_err().kind, ErrorKind::Disabled);
+    }
+    assert_eq!(entra.count(Endpoint::Token), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,14 @@ fn with_file(path: PathBuf) -> Config {
     config
 }
 
+fn token(text: &str, refresh_in: u64) -> Reply {
+    Reply::json(
+        200,
+        &json!({"token_type": "Bearer", "access_token": text, "expires_in": 100_800,
+            "refresh_in": refresh_in}),
+    )
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_verdict_reaches_the_asker_whole_and_is_probed_every_ten_minutes_only() {
     let cases = [
@@ -105,6 +113,34 @@ async fn a_changed_credential_is_tried_within_30_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_challenge_is_asked_again_with_a_changed_credential() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    write(&path, "old").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let entra = Entra::new();
+    let broker = Broker::with_config(&entra, &with_file(path.clone()));
+    let token = broker.token(SCOPE).await.unwrap();
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}"#;
+    let challenged = contract::TokenRequest {
+        claims_challenges: true,
+        claims: Some(claims.to_owned()),
+        refused: token.token_hash.clone(),
+        ..crate::support::request("default", SCOPE)
+    };
+    entra.script(Endpoint::Token, [blocked()]);
+    broker.issue(&challenged).await.unwrap_err();
+    pass(seconds(90)).await;
+    broker.issue(&challenged).await.unwrap_err();
+    assert_eq!(calls(&entra), 2);
+    write(&path, "new").unwrap();
+    pass(seconds(31)).await;
+    // Nothing else was asked for meanwhile: the held token is good.
+    assert_eq!(calls(&entra), 2);
+    assert_ne!(broker.issue(&challenged).await.unwrap(), token);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_credential_that_stayed_the_same_is_no_change() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
@@ -136,13 +172,6 @@ async fn a_conditional_access_block_leaves_the_valid_token_until_its_end() {
 #[tokio::test(start_paused = true)]
 async fn a_disabled_principals_token_is_no_longer_handed_out_for_any_scope() {
     let entra = Entra::new();
-    let token = |text: &str, refresh_in: u64| {
-        Reply::json(
-            200,
-            &json!({"token_type": "Bearer", "access_token": text, "expires_in": 100_800,
-                "refresh_in": refresh_in}),
-        )
-    };
     entra.script(Endpoint::Token, [token("a", 1_000), token("b", 50_400)]);
     let broker = Broker::start(&entra);
     let held = [broker.token(SCOPE).await.unwrap(), broker.token(OTHER_SCOPE).await.unwrap()];
@@ -163,4 +192,21 @@ async fn a_disabled_principals_token_is_no_longer_handed_out_for_any_scope() {
     for scope in [SCOPE, OTHER_SCOPE] {
         broker.token(scope).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_without_a_verdict_of_its_own_is_asked_for_once_and_not_with_each_probe() {
+    let entra = Entra::new();
+    // Not assigned to one resource; the other is served.
+    let unassigned = || Reply::error(400, "invalid_grant", 50_105);
+    let replies = [token("a", 1_000), token("b", 50_400), unassigned(), token("c", 50_400)];
+    entra.script(Endpoint::Token, replies);
+    let broker = Broker::start(&entra);
+    pass(seconds(1_110)).await;
+    assert_eq!(entra.count(Endpoint::Token), 4);
+    entra.always(Endpoint::Token, Some(unassigned()));
+    pass(seconds(670)).await;
+    assert_eq!(entra.count(Endpoint::Token), 5);
+    let outcomes = [broker.token(SCOPE).await, broker.token(OTHER_SCOPE).await];
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
 }

@@ -264,7 +264,6 @@ impl Keeper {
         // Once for each slot that learns of it, or two would ask each other for ever.
         if disabled && !known {
             self.doubt.send_modify(|times| *times = times.wrapping_add(1));
-            plan.doubts.mark_unchanged();
         }
     }
 
