@@ -2,11 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{
-    decision::Decision,
-    effect::Effect,
-    reply::Reply,
-};
+use policy::{decision::Decision, effect::Effect, reply::Reply};
 
 use crate::{cases::Expected, request::Judged};
 
@@ -47,9 +43,8 @@ impl Decided {
         if let Effect::Continue(edits, _) = &judged.effect {
             let marker = &judged.config.permit_marker;
             let headers = edits.added().filter(|(name, _)| name != marker);
-            decided.headers = headers
-                .map(|(name, value)| (name.to_string(), value.to_string()))
-                .collect();
+            decided.headers =
+                headers.map(|(name, value)| (name.to_string(), value.to_string())).collect();
         }
         decided
     }
