@@ -259,11 +259,9 @@ fn judged(entra: &FakeEntra, token: &str, path: &str) -> (Reason, Value) {
     );
     let effect = policy.on_request(&head, false, now, &tokens::verify);
     let headers: Value = match &effect {
-        Effect::Continue(edits, _) => edits
-            .set
-            .iter()
-            .map(|(name, value)| (name.to_string(), json!(value.expose())))
-            .collect(),
+        Effect::Continue(edits, _) => {
+            edits.added().map(|(name, value)| (name.to_string(), json!(**value))).collect()
+        }
         _ => Value::Null,
     };
     (effect.decision().expect("a decision").reason, headers)
