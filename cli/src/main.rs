@@ -6,6 +6,7 @@
 //! looked at.
 
 mod cases;
+mod changes;
 mod check;
 mod explain;
 mod find;

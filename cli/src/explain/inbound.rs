@@ -14,6 +14,7 @@ use policy::{
 
 use super::{Table, decision, passes, plain, reply};
 use crate::{
+    changes::{self, Change},
     output::{Failure, Output},
     request::{self, Judged, Keys, Request},
     time,
@@ -152,11 +153,12 @@ fn credential(credential: ClientCredential) -> &'static str {
 
 fn application_gets(output: &mut Output, edits: &Edits) {
     output.line("the application gets the request");
-    for name in &edits.remove {
-        output.line(format!("  without {}", plain(&String::from_utf8_lossy(name))));
-    }
-    for (name, value) in &edits.set {
-        output.line(format!("  with {name}: {}", plain(value.expose())));
+    for change in changes::of(edits) {
+        match change {
+            Change::Without(name) => output.line(format!("  without {}", plain(&name))),
+            Change::With(name, value) => output.line(format!("  with {name}: {}", plain(&value))),
+            Change::Injected => {}
+        }
     }
 }
 

@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use policy::{
     checks::{self, OUTBOUND, Verdict},
     config::OutboundConfig,
-    effect::{Effect, HeaderValue},
+    effect::Effect,
     time::UnixTime,
 };
 
 use super::{Table, decision, passes, plain, reply};
 use crate::{
+    changes::{self, Change},
     output::{Failure, Output},
     request::{self, Request},
 };
@@ -66,23 +67,22 @@ pub(super) fn explain(
     match &effect {
         Effect::Continue(edits, _) => {
             output.line("what goes out:");
-            for name in &edits.remove {
-                output.line(format!("  without {}", plain(&String::from_utf8_lossy(name))));
-            }
-            for (name, value) in &edits.set {
-                let value = match value {
-                    HeaderValue::Plain(value) => plain(value),
-                    HeaderValue::Secret(_) => {
-                        format!("Bearer <{}>", whose.map_or("a token", String::as_str))
+            let changes = changes::of(edits);
+            for change in &changes {
+                output.line(match change {
+                    Change::Without(name) => format!("  without {}", plain(name)),
+                    Change::With(name, value) => format!("  with {name}: {}", plain(value)),
+                    Change::Injected => {
+                        let whose = whose.map_or("a token", String::as_str);
+                        format!("  authorization: Bearer <{whose}>")
                     }
-                };
-                output.line(format!("  {name}: {value}"));
+                });
             }
-            let injected = !edits.set.is_empty();
-            if injected && made.rule.as_deref().is_some_and(|rule| answering.contains(rule)) {
+            let answers = made.rule.as_deref().is_some_and(|rule| answering.contains(rule));
+            if answers && changes.contains(&Change::Injected) {
                 output.line("  a claims challenge to it is answered, and the call made again");
             }
-            if edits.remove.is_empty() && edits.set.is_empty() {
+            if changes.is_empty() {
                 output.line("  the call as the application made it");
             }
         }

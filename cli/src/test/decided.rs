@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{
-    decision::Decision,
-    effect::{Effect, HeaderValue},
-    reply::Reply,
-};
+use policy::{decision::Decision, effect::Effect, reply::Reply};
 
-use crate::{cases::Expected, request::Judged};
+use crate::{
+    cases::Expected,
+    changes::{self, Change},
+    request::Judged,
+};
 
 /// A decision in the words of a table.
 #[derive(Debug, Default)]
@@ -45,11 +45,12 @@ impl Decided {
     pub(super) fn inbound(judged: &Judged) -> Self {
         let mut decided = Self::of(&judged.effect);
         if let Effect::Continue(edits, _) = &judged.effect {
-            let marker = &judged.config.permit_marker;
-            let headers = edits.set.iter().filter(|(name, _)| name != marker);
-            decided.headers = headers
-                .map(|(name, value)| (name.to_string(), value.expose().to_owned()))
-                .collect();
+            let headers = changes::of(edits).into_iter().filter_map(|change| match change {
+                Change::With(name, value) => Some((name, value)),
+                Change::Without(_) | Change::Injected => None,
+            });
+            let marker = &*judged.config.permit_marker;
+            decided.headers = headers.filter(|(name, _)| name != marker).collect();
         }
         decided
     }
@@ -58,7 +59,7 @@ impl Decided {
     pub(super) fn outbound(effect: &Effect, tokens: &[(String, (String, String))]) -> Self {
         let mut decided = Self::of(effect);
         if let Effect::Continue(edits, _) = effect
-            && edits.set.iter().any(|(_, value)| matches!(value, HeaderValue::Secret(_)))
+            && changes::of(edits).contains(&Change::Injected)
         {
             let token = tokens.iter().find(|(rule, _)| Some(rule) == decided.rule.as_ref());
             decided.injects = token.map(|(_, token)| token.clone());
