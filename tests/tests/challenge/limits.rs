@@ -1,7 +1,13 @@
 //! What is not answered: challenges that do not count, an upstream that asks for replays itself,
 //! a broker that has nothing, callers who leave.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use e2e::client::Connection;
 use tokio::sync::watch;
@@ -100,15 +106,27 @@ async fn o07_one_replay_per_request_however_many_envoy_would_make() {
         })
         .start()
         .await;
-    // Each token is refused and there is always another: the broker does not limit itself.
-    let number = std::sync::atomic::AtomicUsize::new(0);
+    // Each token is refused, and when that is known the filter always holds another, for which it
+    // need not ask: tokens are renewed every second.
+    let issued = Arc::new(AtomicUsize::new(0));
+    let number = Arc::clone(&issued);
     let _broker = StandIn::start(stack.broker_socket(), move |asked| {
-        let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let token = stand_in::issued(asked, &format!("token-{number}"), unix_now());
+        let number = number.fetch_add(1, Ordering::SeqCst);
+        let mut token = stand_in::issued(asked, &format!("token-{number}"), unix_now());
+        token["refresh_on"] = json!(unix_now());
         Said::json(&token)
     });
     stack.until(stack.envoy.outbound, &me(), 200).await;
-    stack.graph.respond_with(|_| Reply::challenge(REVOKED));
+    stack.graph.respond_with(move |_| {
+        let before = issued.load(Ordering::SeqCst);
+        tokio::task::block_in_place(|| {
+            // Two VMs ask, each once in a second: the worker among them has another by now.
+            while issued.load(Ordering::SeqCst) < before + 3 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Reply::challenge(REVOKED)
+    });
     let before = stack.graph.count();
     visible(&me().send(stack.envoy.outbound).await);
     assert_eq!(stack.graph.count(), before + 2);
