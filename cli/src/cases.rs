@@ -159,6 +159,9 @@ fn valid(
         let place = format!("cases[{index}]");
         let Some(case) = case else { continue };
         let line = document.line_of(&place);
+        if case.token.as_ref().is_some_and(|token| token.file.is_some()) && raw.keys.is_none() {
+            add(&format!("{place}.token.file"), "needs `keys`: nobody trusts its signature");
+        }
         cases.extend(valid_case(path, case, claims, at, &place, line, &mut add));
     }
     Some(Cases {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 /// Deeper documents are no configurations.
 const MAX_DEPTH: usize = 64;
+const TOO_DEEP: &str = "nested too deep";
 /// Most nodes of one document with its aliases followed: enough for a large Envoy, too few for a
 /// document that doubles itself.
 const MAX_NODES: usize = 200_000;
@@ -31,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) line: usize,
     /// The value.
     pub(crate) value: Tree,
+    /// How many levels are in it, aliases followed: whoever walks through it stays on the stack.
+    depth: usize,
 }
 
 /// A value.
@@ -123,12 +126,18 @@ impl Reader {
                     text: text.into_owned(),
                 };
                 let line = line.saturating_sub(blank);
-                self.put(anchor, Node { line, value: Tree::Text(text) })
+                self.put(anchor, Node { line, value: Tree::Text(text), depth: 0 })
             }
             Event::SequenceStart(anchor, _) => self.begin(anchor, line, Tree::List(Vec::new())),
             Event::MappingStart(anchor, _) => self.begin(anchor, line, Tree::Map(Vec::new())),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open { anchor, line, value, .. }) => self.put(anchor, Node { line, value }),
+                Some(Open { anchor, line, value, .. }) => {
+                    let depth = value.depth();
+                    if depth > MAX_DEPTH {
+                        return Err(Problem { line, message: TOO_DEEP.to_owned() });
+                    }
+                    self.put(anchor, Node { line, value, depth })
+                }
                 None => Ok(()),
             },
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
@@ -141,7 +150,7 @@ impl Reader {
 
     fn begin(&mut self, anchor: usize, line: usize, value: Tree) -> Result<(), Problem> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(Problem { line, message: "nested too deep".to_owned() });
+            return Err(Problem { line, message: TOO_DEEP.to_owned() });
         }
         self.open.push(Open { anchor, line, value, name: None });
         Ok(())
@@ -179,6 +188,17 @@ impl Reader {
 
 fn is_text(tag: &Tag) -> bool {
     tag.is_yaml_core_schema() && tag.suffix == "str"
+}
+
+impl Tree {
+    fn depth(&self) -> usize {
+        let deepest = match self {
+            Self::Text(_) => return 0,
+            Self::List(elements) => elements.iter().map(|node| node.depth).max(),
+            Self::Map(members) => members.iter().map(|(_, _, node)| node.depth).max(),
+        };
+        deepest.unwrap_or(0).saturating_add(1)
+    }
 }
 
 impl Node {

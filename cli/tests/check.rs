@@ -80,7 +80,11 @@ fn broken_text_is_an_error_on_its_line() {
     let done = Folder::with(&[("a.yaml", &bomb)]).run(&["check", "a.yaml"]);
     assert_eq!(done.code, 1);
     done.says("too large with its aliases followed");
+    let chain: String = (0..10_000).fold("a0: &a0 [[x]]\n".to_owned(), |text, i| {
+        text + &format!("a{}: &a{} [[*a{i}]]\n", i + 1, i + 1)
+    });
     for (nested, message) in [
+        (chain, "nested too deep"),
         ("[".repeat(100), "nested too deep"),
         ("[".repeat(100_000), "error: not YAML"),
         ("- ".repeat(10_000), "error: n"),

@@ -142,7 +142,7 @@ fn filter_and_broker_given_together_are_compared() {
     let broker = "authorities: [{cloud: china, tenants: [organizations]}]\n\
                   identities: {default: {workload_identity: {}, scopes: [a/.default]}}\n";
     let outbound = "direction: outbound\nbroker: {cluster: b}\nrules:\n\
-                    - {name: x, match: {destination: x}, token: {identity: default, scope: a/.default}}\n\
+                    - {name: x, match: {destination: x}, token: {identity: default, scope: a/.default}, claims_challenges: true}\n\
                     - {name: y, match: {destination: y}, token: {identity: default, scope: b/.default}}\n\
                     - {name: z, match: {destination: z}, token: {identity: other, scope: a/.default}}\n";
     let inbound = policy("[{name: all, allow: [{scopes: [S]}]}]");
@@ -154,11 +154,15 @@ fn filter_and_broker_given_together_are_compared() {
             &*format!(
                 "i.yaml:2: warning: tenants: the broker's `authorities` have no keys of {TENANT}"
             ),
+            "o.yaml:4: warning: rules[0].claims_challenges: the broker's identity `default` has no `client_capabilities: [cp1]`",
             "o.yaml:5: warning: rules[1].token.scope: not in the broker's `identities.default.scopes`",
             "o.yaml:6: warning: rules[2].token.identity: the broker has no identity `other`",
         ]
     );
-    folder.write("b.yaml", &broker.replace("china", "public"));
-    let done = folder.run(&["check", "i.yaml", "b.yaml"]);
+    let mended = "authorities: [{cloud: public, tenants: [organizations]}]\nidentities:\n  \
+                  default: {workload_identity: {}, scopes: [a/.default, b/.default], client_capabilities: [cp1]}\n  \
+                  other: {workload_identity: {}, scopes: [a/.default]}\n";
+    folder.write("b.yaml", mended);
+    let done = folder.run(&["check", "i.yaml", "o.yaml", "b.yaml"]);
     assert_eq!(done.lines_with("warning:"), Vec::<&str>::new());
 }

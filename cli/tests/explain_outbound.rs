@@ -51,6 +51,17 @@ fn the_applications_own_token_is_refused_kept_or_replaced() {
 }
 
 #[test]
+fn a_rule_that_answers_challenges_says_so() {
+    const ANSWERED: &str = "  a claims challenge to it is answered, and the call made again\n";
+    explain(&["graph"]).is_silent_about(ANSWERED);
+    let folder = Folder::with(&[(
+        "policy.yaml",
+        &POLICY.replace("scope: g/.default}", "scope: g/.default}, claims_challenges: true"),
+    )]);
+    folder.run(&["explain", "--config", "policy.yaml", "--destination", "graph"]).says(ANSWERED);
+}
+
+#[test]
 fn a_destination_without_a_rule_gets_nothing() {
     let done = explain(&["elsewhere"]);
     assert_eq!(done.code, 0);

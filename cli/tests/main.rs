@@ -1,4 +1,12 @@
 //! The program as a person runs it: arguments in, text and exit code out.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says by a panic that it fails"
+)]
 
 mod cases;
 mod check;

@@ -2,6 +2,7 @@
 //! it for.
 
 use policy::{claims::Tenants, cloud::ORGANIZATIONS, config::Config};
+use token_broker::{config::Identity, entra::claims::Capability};
 
 use super::{Checked, Finding, Severity, Sound};
 use crate::find::Configuration;
@@ -54,14 +55,21 @@ fn missing(config: &Config, brokers: &[&token_broker::config::Config]) -> Vec<(S
         Config::Outbound(config) => {
             for (index, rule) in config.rules.iter().enumerate() {
                 let (identity, scope) = (&rule.token.identity, &rule.token.scope);
-                let held = brokers.iter().filter_map(|broker| broker.identities.get(identity));
-                let mut held = held.peekable();
-                if held.peek().is_none() {
+                let held: Vec<&Identity> =
+                    brokers.iter().filter_map(|broker| broker.identities.get(identity)).collect();
+                let answers = |held: &&Identity| held.capability == Capability::ClaimsChallenges;
+                if held.is_empty() {
                     let message = format!("the broker has no identity `{identity}`");
                     missing.push((format!("rules[{index}].token.identity"), message));
-                } else if !held.any(|held| held.scopes.contains(scope)) {
+                } else if !held.iter().any(|held| held.scopes.contains(scope)) {
                     let message = format!("not in the broker's `identities.{identity}.scopes`");
                     missing.push((format!("rules[{index}].token.scope"), message));
+                }
+                if rule.token.claims_challenges && !held.is_empty() && !held.iter().any(answers) {
+                    let message = format!(
+                        "the broker's identity `{identity}` has no `client_capabilities: [cp1]`"
+                    );
+                    missing.push((format!("rules[{index}].claims_challenges"), message));
                 }
             }
         }

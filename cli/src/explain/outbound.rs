@@ -1,6 +1,6 @@
 //! Explains a call that goes out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use policy::{
     checks::{self, OUTBOUND, Verdict},
@@ -30,6 +30,8 @@ pub(super) fn explain(
             (rule.name.to_string(), format!("a token of identity {identity} for {scope}"))
         })
         .collect();
+    let answering = config.rules.iter().filter(|rule| rule.token.claims_challenges);
+    let answering: HashSet<String> = answering.map(|rule| rule.name.to_string()).collect();
     let effect = request::outbound(config, destination, request, now)?;
     let mut output = Output { wrong: !passes(&effect), ..Output::default() };
     let Some(made) = effect.decision() else { return Ok(output) };
@@ -70,6 +72,10 @@ pub(super) fn explain(
             if edits.authorization.is_some() {
                 let whose = whose.map_or("a token", String::as_str);
                 output.line(format!("  authorization: Bearer <{whose}>"));
+            }
+            let answers = made.rule.as_deref().is_some_and(|rule| answering.contains(rule));
+            if answers && edits.authorization.is_some() {
+                output.line("  a claims challenge to it is answered, and the call made again");
             }
             if edits.removed().next().is_none() && edits.authorization.is_none() {
                 output.line("  the call as the application made it");
