@@ -35,6 +35,12 @@ pub struct Request {
     trailers: HeaderMap,
 }
 
+impl std::fmt::Display for Request {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}", self.method, self.target)
+    }
+}
+
 impl Request {
     /// A request of any method and target.
     pub fn new(method: &str, target: &str) -> Self {

@@ -17,16 +17,11 @@ use e2e::{
     },
     python,
     stack::{
-        Builder, Stack,
+        Stack,
         world::{WEB, WEB_REDIRECT_URI, WEB_SECRET, application, use_version_1, user},
     },
 };
 use serde_json::{Value, json};
-
-/// The shipped policy, whose second alternative for paying then is still the applications'.
-fn asking(context: &str) -> Builder {
-    Stack::builder().inbound("/rules/4/allow/0/authentication_context", json!(context))
-}
 
 fn pay() -> Request {
     Request::post("/orders/7/pay", b"{}")
@@ -50,7 +45,7 @@ fn challenge(context: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_up_is_asked_for_in_entras_words_and_the_stronger_token_passes() {
-    let stack = asking("c2").start().await;
+    let stack = Stack::builder().start().await;
     let entra = &stack.entra;
     let token = |contexts: Value| {
         let token = user(entra, &["Orders.Pay"]).claim("xms_cc", json!(["cp1"]));
@@ -74,7 +69,7 @@ async fn a_step_up_is_asked_for_in_entras_words_and_the_stronger_token_passes() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_step_up_gets_no_challenge() {
-    let stack = asking("c2").start().await;
+    let stack = Stack::builder().start().await;
     let entra = &stack.entra;
     let capable = |token: e2e::fake_entra::TokenBuilder| token.claim("xms_cc", json!(["cp1"]));
     let plain =
@@ -123,7 +118,7 @@ async fn grpc_callers_get_the_same_challenge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_observes_records_the_step_up_and_lets_pass() {
-    let stack = asking("c2").inbound("/rules/4/mode", json!("observe")).start().await;
+    let stack = Stack::builder().inbound("/rules/4/mode", json!("observe")).start().await;
     let token = user(&stack.entra, &["Orders.Pay"]).claim("xms_cc", json!(["cp1"])).sign();
     let (answer, record) = stack.call_recorded(&pay().bearer(&token)).await;
     assert_eq!(answer.status, 200);
@@ -156,7 +151,7 @@ fn with_cors(config: &mut EnvoyConfig) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_origin_reads_the_challenge_where_envoys_cors_filter_lets_it() {
-    let stack = asking("c2").configure(with_cors).start().await;
+    let stack = Stack::builder().configure(with_cors).start().await;
     let token = user(&stack.entra, &["Orders.Pay"]).claim("xms_cc", json!(["cp1"])).sign();
     let request = pay().bearer(&token).header("origin", "https://app.example");
     let answer = stack.denied(&request, 401, "step_up_required").await;
@@ -242,7 +237,7 @@ fn sign_ins(stack: &Stack) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn msal_answers_a_step_up_by_signing_in_again() {
-    let stack = asking("c2").start().await;
+    let stack = Stack::builder().start().await;
     stack.entra.at_the_browser(&ada(), &["c1", "c2"]);
     let told = msal(&stack, true);
     let expected = json!({
@@ -272,7 +267,7 @@ async fn msal_answers_a_step_up_by_signing_in_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_satisfy_the_context_ends_at_entra_and_not_here() {
-    let stack = asking("c2").start().await;
+    let stack = Stack::builder().start().await;
     stack.entra.at_the_browser(&ada(), &["c1"]);
     let told = msal(&stack, true);
     assert_eq!(told["answers"], json!([{"status": 401, "challenge": challenge("c2")}]));
@@ -283,7 +278,7 @@ async fn who_cannot_satisfy_the_context_ends_at_entra_and_not_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn msal_without_the_capability_is_refused_for_good() {
-    let stack = asking("c2").start().await;
+    let stack = Stack::builder().start().await;
     stack.entra.at_the_browser(&ada(), &["c2"]);
     let told = msal(&stack, false);
     let plain =

@@ -16,7 +16,7 @@ use e2e::{
     },
     stack::{
         Record, Stack, unix_now,
-        world::{OTHER_TENANT, WEB, application, use_version_1, user},
+        world::{OTHER_TENANT, WEB, application, payer, use_version_1, user},
     },
     upstream::Reply,
 };
@@ -90,12 +90,7 @@ async fn tokens_that_are_allowed_reach_the_application() {
         ("scope among others", read(), user(entra, &["a", "Orders.Read", "b"]).sign(), "read"),
         ("application", read(), application(entra, &["Orders.Read.All"]).sign(), "read"),
         ("secret", read(), weak(application(entra, &["Orders.Read.All"])).sign(), "read"),
-        (
-            "user who pays",
-            Request::post("/orders/7/pay", b"{}"),
-            user(entra, &["Orders.Pay"]).sign(),
-            "pay",
-        ),
+        ("user who pays", Request::post("/orders/7/pay", b"{}"), payer(entra).sign(), "pay"),
         (
             "application with a certificate pays",
             Request::post("/orders/7/pay", b"{}"),
@@ -552,7 +547,7 @@ async fn grpc_gets_its_status_where_it_looks_for_it() {
 async fn identity_does_not_come_behind_the_decision_in_trailers() {
     let stack = Stack::builder().start().await;
     let request = Request::post("/orders/7/pay", b"{}")
-        .bearer(&user(&stack.entra, &["Orders.Pay"]).sign())
+        .bearer(&payer(&stack.entra).sign())
         .trailer("x-entra-object-id", "spoofed")
         .trailer("x_entra_tenant_id", "spoofed")
         .trailer("x-entra-permit", "spoofed")

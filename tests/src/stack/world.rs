@@ -3,6 +3,8 @@
 //! The sample company, a web application of it through which users call, and a second company that
 //! the shipped policy does not list.
 
+use serde_json::json;
+
 use crate::fake_entra::{
     Application, Credential, Directory, FakeEntra, Tenant, TokenBuilder, TokenVersion,
     sample::{self, ORDERS_API, TENANT},
@@ -38,6 +40,11 @@ pub(super) fn extend(directory: Directory) -> Directory {
 /// A user's token for the orders API, by way of the web application.
 pub fn user(entra: &FakeEntra, scopes: &[&str]) -> TokenBuilder {
     entra.token(TENANT, WEB, ORDERS_API).user(&sample::ada(), scopes)
+}
+
+/// A user's token for paying, after the step-up that the shipped policy asks for.
+pub fn payer(entra: &FakeEntra) -> TokenBuilder {
+    user(entra, &["Orders.Pay"]).claim("acrs", json!(["c2"]))
 }
 
 /// An application's own token for the orders API, gained with a certificate.

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use e2e::{
     client::{Answer, Connection, Request},
     fake_entra::sample::ada,
-    stack::{Stack, world::user},
+    stack::{
+        Stack,
+        world::payer,
+    },
 };
 use http_body_util::{BodyExt, Full};
 use hyper::HeaderMap;
@@ -179,7 +182,7 @@ async fn post_with_trailers(stack: &Stack, token: &str, trailers: HeaderMap) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn h19_no_identity_arrives_in_trailers() {
     let stack = Stack::builder().start().await;
-    let token = user(&stack.entra, &["Orders.Pay"]).sign();
+    let token = payer(&stack.entra).sign();
     let names = [
         "x-entra-object-id",
         "x_entra_tenant_id",

@@ -46,15 +46,20 @@ async fn demo(once: bool) -> bool {
     println!("Starting a fake Entra, the token broker, a sample application and Envoy …");
     let stack = Stack::builder()
         .shipped_ports()
+        .capable()
         .entra(|entra| entra.set_lifetime(story::SHORT_LIFE))
         .start()
         .await;
-    // Graph does not tell its callers what they sent.
-    stack.graph.respond_with(|_| Reply::json(&json!({"value": [{"displayName": "Ada Lovelace"}]})));
+    stack.graph.respond_with(|_| users());
     let succeeded = story::tell(&stack).await;
     if !once && succeeded {
         stack.entra.set_lifetime(Lifetime::default());
         try_it::stay_up(&stack).await;
     }
     succeeded
+}
+
+/// What Graph answers: nothing of what the caller sent.
+fn users() -> Reply {
+    Reply::json(&json!({"value": [{"displayName": "Ada Lovelace"}]}))
 }

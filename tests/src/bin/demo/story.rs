@@ -1,20 +1,24 @@
 //! The story: each request with its answer, and whether it is as it should be.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use e2e::{
-    client::Request,
+    client::{Answer, Request},
     fake_entra::{
-        Call, Endpoint, Lifetime,
-        sample::{STOCK_API, TENANT, ada},
+        Call, Endpoint, FakeEntra, Lifetime, Standing,
+        sample::{STOCK_API, TENANT, WORKLOAD, ada},
     },
     stack::{
         Stack, unix_now,
         world::{WEB, user},
     },
+    upstream::Reply,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Life of the workload's tokens while the story is told, so that it sees some renewed.
 pub(crate) const SHORT_LIFE: Lifetime = Lifetime { expires_in: 90, refresh_in: Some(5) };
@@ -29,7 +33,9 @@ const CALLS_MEANWHILE: usize = 25;
 pub(crate) async fn tell(stack: &Stack) -> bool {
     let mut story = Story { stack, failures: 0 };
     story.come_in().await;
+    story.step_up().await;
     let first = story.go_out().await;
+    story.replay().await;
     story.rotate(first).await;
     if story.failures == 0 {
         println!("\nEvery answer was as it should be.");
@@ -94,11 +100,79 @@ impl Story<'_> {
         detail("and neither", "the spoofed headers nor the caller's token");
     }
 
-    async fn call_in(&mut self, what: &str, request: &Request, status: u16, reason: &str) {
+    /// A payment, for which the policy asks a user to sign in more strongly.
+    async fn step_up(&mut self) {
+        println!("\nA payment needs authentication context c2 of Conditional Access");
+        let entra = &self.stack.entra;
+        let pay = |token: String| Request::post("/orders/7/pay", b"{}").bearer(&token);
+        let capable = || user(entra, &["Orders.Pay"]).claim("xms_cc", json!(["cp1"]));
+        let before = self.stack.application.count();
+        let weak = pay(capable().sign());
+        let answer =
+            self.call_in("signed in with a password", &weak, 401, "step_up_required").await;
+        let asked = challenged_claims(&answer).unwrap_or_default();
+        detail("the client is told", &asked);
+        self.check(
+            asked == r#"{"access_token":{"acrs":{"essential":true,"value":"c2"}}}"#,
+            "not the challenge that Entra's clients understand",
+        );
+        let untouched = self.stack.application.count() == before;
+        self.check(untouched, "a payment went on without the step-up");
+        let strong = pay(capable().claim("acrs", json!(["c2"])).sign());
+        self.call_in("signed in again, with the claims", &strong, 200, "allowed").await;
+    }
+
+    /// The token is revoked, and Graph says so in the middle of a call.
+    async fn replay(&mut self) {
+        println!("\nAn administrator revokes the workload's sessions: Graph refuses its token");
+        let entra = &self.stack.entra;
+        entra.revoke_tokens(TENANT, WORKLOAD);
+        let held = self.stack.graph.requests().pop().and_then(|seen| seen.bearer());
+        let Standing::Challenged(claims) = entra.standing(&held.unwrap_or_default()) else {
+            return self.check(false, "the token is still good");
+        };
+        // The token that comes first is the revoked one, renewed or not.
+        let refused = OnceLock::new();
+        self.stack.graph.respond_with(move |seen| {
+            let token = seen.bearer();
+            let is_refused = *refused.get_or_init(|| token.clone()) == token;
+            if is_refused { Reply::challenge(&claims) } else { super::users() }
+        });
+        let (before, asked) = (self.stack.graph.count(), challenges(entra));
+        let answer = self.stack.call_graph(Request::get("/v1.0/users")).await;
+        println!("  GET /v1.0/users   {:<34} {}", "the application calls as ever", answer.status);
+        self.check(answer.status == 200, "the application saw the challenge");
+        let requests = self.stack.graph.requests();
+        let seen: Vec<_> = requests.iter().skip(before).filter_map(|seen| seen.bearer()).collect();
+        if let [old, new] = seen.as_slice() {
+            let entra = &self.stack.entra;
+            let challenged = matches!(entra.standing(old), Standing::Challenged(_));
+            detail("Graph refused", &format!("Bearer {}", shortened(Some(old))));
+            detail("and then got", &format!("Bearer {}", shortened(Some(new))));
+            let good = entra.standing(new) == Standing::Good;
+            self.check(challenged && good, "Graph did not get a token that satisfies it");
+        } else {
+            self.check(false, "not two attempts");
+        }
+        let asked = challenges(&self.stack.entra).saturating_sub(asked);
+        detail("Entra was asked", &format!("{asked} time, with the claims of the challenge"));
+        self.check(asked == 1, "not one acquisition");
+        self.stack.graph.respond_with(|_| super::users());
+    }
+
+    async fn call_in(
+        &mut self,
+        what: &str,
+        request: &Request,
+        status: u16,
+        reason: &str,
+    ) -> Answer {
         let (answer, record) = self.stack.call_recorded(request).await;
         let found = record.get("reason").unwrap_or("nothing").to_owned();
-        println!("  GET /orders/7   {what:<36} {}  log: {found}", answer.status);
+        let line = request.to_string();
+        println!("  {line:<20}  {what:<36} {}  log: {found}", answer.status);
         self.check(answer.status == status && found == reason, what);
+        answer
     }
 
     /// An outbound call; gives the token that Graph saw.
@@ -198,6 +272,20 @@ impl Story<'_> {
 /// Entra has the question and has not answered.
 fn waits(call: &Call) -> bool {
     call.status.is_none()
+}
+
+/// How often Entra was asked with the claims of a challenge.
+fn challenges(entra: &FakeEntra) -> usize {
+    let calls = entra.calls_of(Endpoint::Token);
+    let claims = calls.iter().filter_map(|call| call.form_member("claims"));
+    claims.filter(|claims| claims.contains("nbf")).count()
+}
+
+/// The claims that a challenge asks for.
+fn challenged_claims(answer: &Answer) -> Option<String> {
+    let header = answer.header("www-authenticate")?;
+    let encoded = header.split("claims=\"").nth(1)?.split('"').next()?;
+    String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
 }
 
 fn detail(name: &str, text: &str) {
