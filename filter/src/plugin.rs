@@ -49,6 +49,8 @@ pub(crate) struct Plugin {
     /// they cannot be reached. Those that did not wait keep it themselves.
     injected: HashMap<u32, String>,
     metrics: Metrics,
+    /// Where records are written, so that a request need not allocate.
+    record: String,
 }
 
 enum Direction {
@@ -83,6 +85,7 @@ impl Plugin {
             waiting: Vec::new(),
             injected: HashMap::new(),
             metrics: Metrics::new(name),
+            record: String::new(),
         };
         plugin.announce_observe_mode();
         plugin
@@ -309,7 +312,7 @@ impl Plugin {
         if let Some(decision) = effect.decision() {
             self.metrics.decision(decision);
         }
-        let Some(outcome) = apply::apply(&effect, record) else {
+        let Some(outcome) = apply::apply(&effect, record, &mut self.record) else {
             self.metrics.event(Event::HostFailed, 1);
             return (apply::refuse(), None);
         };

@@ -2,11 +2,6 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use proxy_wasm::{
-    traits::{Context, HttpContext},
-    types::Action,
-};
-
 use crate::{
     apply::{self, Outcome},
     plugin::Plugin,
@@ -20,10 +15,9 @@ pub(crate) struct Stream {
     pub(crate) injected: Option<String>,
 }
 
-impl Context for Stream {}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+impl Stream {
+    /// Judges the request; false holds it back.
+    pub(crate) fn on_request_headers(&mut self) -> bool {
         #[cfg(feature = "trap")]
         crate::trap::if_asked();
         let (outcome, injected) = match &self.plugin {
@@ -31,24 +25,20 @@ impl HttpContext for Stream {
             None => (apply::refuse(), None),
         };
         self.injected = injected;
-        match outcome {
-            Outcome::GoesOn => Action::Continue,
-            Outcome::Held | Outcome::Answered => Action::Pause,
-        }
+        outcome == Outcome::GoesOn
     }
 
-    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        match self.plugin.as_ref().map(|plugin| plugin.borrow_mut().on_trailers()) {
-            Some(Outcome::GoesOn) => Action::Continue,
-            Some(Outcome::Held | Outcome::Answered) | None => Action::Pause,
-        }
+    /// Takes identity out of the trailers; false holds them back.
+    pub(crate) fn on_request_trailers(&mut self) -> bool {
+        let outcome = self.plugin.as_ref().map(|plugin| plugin.borrow_mut().on_trailers());
+        outcome == Some(Outcome::GoesOn)
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    /// Looks at the connection that the response came by.
+    pub(crate) fn on_response_headers(&mut self) {
         if let Some(plugin) = &self.plugin {
             plugin.borrow_mut().on_response(self.id, self.injected.take());
         }
-        Action::Continue
     }
 }
 
