@@ -15,6 +15,7 @@ use std::rc::Rc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
+    effect::Header,
     identity_headers::header_value,
     json::{Node, Object},
 };
@@ -82,7 +83,7 @@ impl AppServiceHeaders {
     }
 
     /// The headers of a verified token. An application's own token names nobody.
-    pub fn of(&self, payload: &Object<'_>) -> Vec<(Rc<str>, Rc<str>)> {
+    pub fn of(&self, payload: &Object<'_>) -> Vec<Header> {
         let mut headers = Vec::with_capacity(4);
         headers.push((self.principal.clone(), STANDARD.encode(principal(payload)).into()));
         let value = |claim: &str| payload.get(claim).and_then(header_value);
