@@ -346,6 +346,26 @@ async fn a_refused_challenge_is_not_repeated_until_it_is_another_one_or_ten_minu
 }
 
 #[tokio::test(start_paused = true)]
+async fn o07_a_resource_that_asks_for_too_much_has_no_other_challenge_refused() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    let token = broker.issue(&answering("graph")).await.unwrap();
+    entra.delay(seconds(1));
+    entra.script(Endpoint::Token, [blocked()]);
+    let mut asking = JoinSet::new();
+    for number in 0..100 {
+        let (destination, claims) =
+            if number % 2 == 0 { ("hostile", LATER) } else { ("graph", NBF) };
+        let (state, request) = (broker.state.clone(), challenged(destination, &token, claims));
+        asking.spawn(async move { (destination, issue(&state, &request).await) });
+    }
+    for (destination, outcome) in asking.join_all().await {
+        assert_eq!(outcome.is_ok(), destination == "graph", "{destination}: {outcome:?}");
+    }
+    assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_challenge_that_entra_only_could_not_answer_may_be_asked_again_after_30_seconds() {
     let entra = Entra::new();
     let broker = broker(&entra);

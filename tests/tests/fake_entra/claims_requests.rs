@@ -102,7 +102,9 @@ fn a_revoked_token_is_good_again_only_when_the_challenges_claims_were_asked_for(
     let plain = for_graph(&entra, &cluster, "");
     assert_eq!(entra.standing(token(&capable)), Standing::Good);
     for _twice in 0..2 {
+        let earlier = entra.revoke_tokens(TENANT, WORKLOAD);
         let valid_from = entra.revoke_tokens(TENANT, WORKLOAD);
+        assert!(earlier < valid_from, "each one ends what came before, within a second too");
         let Standing::Challenged(challenge) = entra.standing(token(&capable)) else {
             panic!("the token is not challenged")
         };

@@ -71,7 +71,7 @@ pub(super) enum Outcome {
     Answered,
     /// Entra refused.
     Refused(TypedError),
-    /// A later one has ended since.
+    /// A later one has ended since, or it was refused for other claims: to be judged anew.
     Forgotten,
 }
 
@@ -80,7 +80,7 @@ pub(super) enum Outcome {
 pub(super) struct Challenges {
     last: Ticket,
     open: Option<Open>,
-    closed: Option<(Ticket, Option<TypedError>)>,
+    closed: Option<Closed>,
     destinations: Vec<Destination>,
     /// Entra has asked to be left alone until then.
     quiet_until: Option<Instant>,
@@ -92,6 +92,14 @@ struct Open {
     ticket: Ticket,
     challenge: Challenge,
     taken: bool,
+}
+
+/// The acquisition that ended last.
+#[derive(Debug)]
+struct Closed {
+    ticket: Ticket,
+    claims: String,
+    refused: Option<TypedError>,
 }
 
 #[derive(Debug)]
@@ -179,7 +187,8 @@ impl Challenges {
     /// The acquisition has ended: with a token, or with a refusal that stands until `until`.
     pub(super) fn close(&mut self, refused: Option<&TypedError>, until: Instant) {
         let Some(Open { ticket, challenge, .. }) = self.open.take() else { return };
-        self.closed = Some((ticket, refused.cloned()));
+        let claims = challenge.claims.clone();
+        self.closed = Some(Closed { ticket, claims, refused: refused.cloned() });
         self.quiet_until = None;
         let Some(error) = refused else { return };
         if error.kind == ErrorKind::Throttled {
@@ -191,20 +200,25 @@ impl Challenges {
         }
     }
 
-    /// How the acquisition of this ticket ended.
-    pub(super) fn outcome(&self, ticket: Ticket) -> Outcome {
+    /// How the acquisition of this ticket ended for a challenge that waited for it.
+    ///
+    /// A refusal is for its claims: a resource that asks for what nobody gets must not have the
+    /// challenges of others refused that came meanwhile.
+    pub(super) fn outcome(&self, ticket: Ticket, challenge: &Challenge) -> Outcome {
         match &self.closed {
-            Some((closed, refused)) if *closed == ticket => {
-                refused.clone().map_or(Outcome::Answered, Outcome::Refused)
-            }
-            Some((closed, _)) if *closed > ticket => Outcome::Forgotten,
+            Some(closed) if closed.ticket == ticket => match &closed.refused {
+                None => Outcome::Answered,
+                Some(error) if closed.claims == challenge.claims => Outcome::Refused(error.clone()),
+                Some(_) => Outcome::Forgotten,
+            },
+            Some(closed) if closed.ticket > ticket => Outcome::Forgotten,
             _ => Outcome::Open,
         }
     }
 
     /// What Entra refused last, unless it has issued since.
     pub(super) fn last_refusal(&self) -> Option<&TypedError> {
-        self.closed.as_ref().and_then(|(_, refused)| refused.as_ref())
+        self.closed.as_ref().and_then(|closed| closed.refused.as_ref())
     }
 
     /// Whether something is refused without asking Entra.

@@ -86,7 +86,7 @@ impl State {
         unix_now: u64,
     ) -> Step {
         if let Some(waited_for) = *ticket {
-            match self.challenges.outcome(waited_for) {
+            match self.challenges.outcome(waited_for, challenge) {
                 Outcome::Open => return Step::Wait,
                 Outcome::Refused(error) => return Step::End(Answer::Failed(error)),
                 Outcome::Answered if self.usable(now, unix_now).is_some() => {

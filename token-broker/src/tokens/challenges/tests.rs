@@ -67,7 +67,7 @@ fn run(
     now: Instant,
 ) -> Result<Ticket, TypedError> {
     let ticket = challenges.admit(challenge, now)?;
-    assert_eq!(challenges.outcome(ticket), Outcome::Open);
+    assert_eq!(challenges.outcome(ticket, challenge), Outcome::Open);
     assert_eq!(challenges.take().as_deref(), Some(challenge.claims.as_str()));
     assert_eq!(challenges.take(), None, "one acquisition for each ticket");
     challenges.close(refused, later(now, seconds(600)));
@@ -105,7 +105,9 @@ fn a_verdict_stands_for_its_claims_until_it_is_probed_or_something_changes() {
     let (mut challenges, now) = (Challenges::default(), Instant::now());
     let blocked = failure(ErrorKind::ClaimsChallenge, "interaction_required");
     let ticket = run(&mut challenges, &with(CLAIMS), Some(&blocked), now).unwrap();
-    assert_eq!(challenges.outcome(ticket), Outcome::Refused(blocked.clone()));
+    assert_eq!(challenges.outcome(ticket, &with(CLAIMS)), Outcome::Refused(blocked.clone()));
+    // Only for these claims.
+    assert_eq!(challenges.outcome(ticket, &with("{}")), Outcome::Forgotten);
     let later = now + seconds(599);
     let declined = run(&mut challenges, &with(CLAIMS), None, later).unwrap_err();
     assert_eq!((declined.kind, declined.retry_after), (ErrorKind::ClaimsChallenge, Some(1)));
@@ -147,9 +149,9 @@ fn who_comes_while_one_is_under_way_joins_it() {
     assert_eq!(challenges.replacing(&"a".repeat(64)), Some(first));
     assert_eq!(challenges.replacing(&"b".repeat(64)), None);
     challenges.close(None, now);
-    assert_eq!(challenges.outcome(first), Outcome::Answered);
+    assert_eq!(challenges.outcome(first, &to("a")), Outcome::Answered);
     // It cost the second destination nothing.
     let second = run(&mut challenges, &to("b"), None, now).unwrap();
-    assert_eq!(challenges.outcome(first), Outcome::Forgotten);
-    assert_eq!(challenges.outcome(second), Outcome::Answered);
+    assert_eq!(challenges.outcome(first, &to("a")), Outcome::Forgotten);
+    assert_eq!(challenges.outcome(second, &to("b")), Outcome::Answered);
 }
