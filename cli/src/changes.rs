@@ -1,13 +1,13 @@
 //! What the filter changes about a request that goes on, one by one.
 
-use policy::effect::{Edits, HeaderValue};
+use policy::effect::Edits;
 
 /// One change.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Headers of this name are taken away.
     Without(String),
-    /// A header is set.
+    /// A header is added.
     With(String, String),
     /// Authorization is set to a token that the broker gave.
     Injected,
@@ -15,11 +15,11 @@ pub(crate) enum Change {
 
 /// The changes in their order.
 pub(crate) fn of(edits: &Edits) -> Vec<Change> {
-    let removed =
-        edits.remove.iter().map(|name| Change::Without(String::from_utf8_lossy(name).into_owned()));
-    let set = edits.set.iter().map(|(name, value)| match value {
-        HeaderValue::Plain(value) => Change::With(name.to_string(), value.to_string()),
-        HeaderValue::Secret(_) => Change::Injected,
-    });
-    removed.chain(set).collect()
+    let names = edits.remove.iter().map(|name| String::from_utf8_lossy(name).into_owned());
+    let authorization = edits.remove_authorization.then(|| "authorization".to_owned());
+    let added = edits.add.iter().flat_map(|headers| headers.iter());
+    let with =
+        |(name, value): &policy::effect::Header| Change::With(name.to_string(), value.to_string());
+    let injected = edits.authorization.as_ref().map(|_| Change::Injected);
+    names.chain(authorization).map(Change::Without).chain(added.map(with)).chain(injected).collect()
 }

@@ -20,20 +20,29 @@ pub(crate) enum Outcome {
     Answered,
 }
 
-/// Applies an effect, and leaves its record in the filter state `record`.
+/// Applies an effect, and leaves its record, written into `buffer`, in the filter state `record`.
 ///
 /// `None` where the host did not do what it was told: then the request is neither edited nor
 /// marked as it should be, and must be refused.
-pub(crate) fn apply(effect: &Effect, record: &str) -> Option<Outcome> {
-    let note = |decision: &Decision| host::set_property(record, &decision.record());
+pub(crate) fn apply(effect: &Effect, record: &str, buffer: &mut String) -> Option<Outcome> {
+    let mut note = |decision: &Decision| {
+        decision.write_record(buffer);
+        host::set_property(record, buffer)
+    };
     match effect {
         Effect::Wait => Some(Outcome::Held),
         Effect::Continue(edits, decision) => {
             for name in &edits.remove {
                 host::remove_request_header(name)?;
             }
-            for (name, value) in &edits.set {
-                host::set_request_header(name, value.expose())?;
+            if edits.remove_authorization {
+                host::remove_request_header(b"authorization")?;
+            }
+            for (name, value) in edits.add.iter().flat_map(|headers| headers.iter()) {
+                host::add_request_header(name, value)?;
+            }
+            if let Some(authorization) = &edits.authorization {
+                host::set_request_header("authorization", authorization.expose())?;
             }
             note(decision)?;
             Some(Outcome::GoesOn)

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
+use crate::host;
 use contract::{ErrorKind, IssuedToken, KeySets, KeysRefresh, TokenRequest, TypedError, route};
 use policy::token_store::TokenCallResult;
-use proxy_wasm::hostcalls;
-
-use crate::host;
 
 /// How long the broker may take: longer than it lets anybody wait, shorter than the stream idle
 /// timeout of what we ship.
@@ -46,7 +44,7 @@ fn call(
     let mut headers = vec![(":method", method), (":path", path), (":authority", "token-broker")];
     headers.extend(body.map(|_| ("content-type", "application/json")));
     headers.extend(header);
-    hostcalls::dispatch_http_call(cluster, headers, body, Vec::new(), TIMEOUT).ok()
+    host::dispatch(cluster, &headers, body.unwrap_or_default(), TIMEOUT)
 }
 
 /// What the broker says about keys.

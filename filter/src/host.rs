@@ -1,13 +1,11 @@
-//! The host functions that the request path calls, without the SDK's panics.
+//! The host's functions (proxy-wasm ABI 0.2.1).
 //!
-//! Only call-outs, from ticks, go through the SDK, which keeps account of them.
-//!
-//! The SDK panics on any status that it does not expect and on header bytes that are not UTF-8,
-//! and a panic is a trap that takes the worker's filter down. Here every failure is an answer. It
-//! also copies each header; here the map is read in place. This is the only file with `unsafe`.
+//! A panic is a trap that takes the worker's filter down, so every failure is an answer here, and
+//! header bytes need not be UTF-8. Header maps are read in place. What the host calls in turn is in
+//! `callbacks`.
 #![allow(unsafe_code, reason = "the proxy-wasm ABI is C")]
 
-use std::ptr::null_mut;
+use std::{ptr::null_mut, time::Duration};
 
 /// Result of a host call; 0 is success (proxy-wasm ABI 0.2.1, `proxy_status_t`).
 type Status = u32;
@@ -53,6 +51,13 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> Status;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
     fn proxy_replace_header_map_value(
         map: u32,
         name: *const u8,
@@ -72,6 +77,18 @@ unsafe extern "C" {
         path_size: usize,
         value: *const u8,
         value_size: usize,
+    ) -> Status;
+    fn proxy_http_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        body: *const u8,
+        body_size: usize,
+        trailers: *const u8,
+        trailers_size: usize,
+        timeout: u32,
+        call: *mut u32,
     ) -> Status;
     fn proxy_continue_stream(stream: u32) -> Status;
     fn proxy_send_local_response(
@@ -96,6 +113,16 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> Status;
     fn proxy_record_metric(id: u32, value: u64) -> Status;
     fn proxy_increment_metric(id: u32, offset: i64) -> Status;
+}
+
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+/// Runs the constructors of wasi-libc; to be called once, before all else.
+pub(crate) fn run_constructors() {
+    // SAFETY: the linker makes it, and `_initialize` is its only caller.
+    unsafe { __wasm_call_ctors() }
 }
 
 /// Takes over a buffer that the host allocated in our memory.
@@ -195,6 +222,20 @@ fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFailed> {
     if value.is_none() && status != NOT_FOUND { Err(HostFailed) } else { Ok(value) }
 }
 
+/// Adds a line to the request headers, beside any that has the name.
+pub(crate) fn add_request_header(name: &str, value: &str) -> Option<()> {
+    // SAFETY: both strings outlive the call.
+    done(unsafe {
+        proxy_add_header_map_value(
+            REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
 /// Sets a request header in place of whatever has the name.
 pub(crate) fn set_request_header(name: &str, value: &str) -> Option<()> {
     set(REQUEST_HEADERS, name, value)
@@ -257,6 +298,35 @@ pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
 pub(crate) fn set_property(path: &str, value: &str) -> Option<()> {
     // SAFETY: both strings outlive the call.
     done(unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) })
+}
+
+/// Calls out to a cluster; gives the id that the answer will come under. None where the host does
+/// not make the call.
+pub(crate) fn dispatch(
+    cluster: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    timeout: Duration,
+) -> Option<u32> {
+    let (headers, trailers) = (serialized(headers), serialized(&[]));
+    let timeout = u32::try_from(timeout.as_millis()).ok()?;
+    let mut call = 0;
+    // SAFETY: all buffers outlive the call, the last pointer is to a local.
+    done(unsafe {
+        proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout,
+            &mut call,
+        )
+    })?;
+    Some(call)
 }
 
 /// Lets the request of the effective context go on.

@@ -51,6 +51,8 @@ pub(crate) struct Plugin {
     /// Those that did not wait keep it themselves.
     injected: HashMap<u32, Injected>,
     metrics: Metrics,
+    /// Where records are written, so that a request need not allocate.
+    record: String,
 }
 
 enum Direction {
@@ -85,6 +87,7 @@ impl Plugin {
             waiting: Vec::new(),
             injected: HashMap::new(),
             metrics: Metrics::new(name),
+            record: String::new(),
         };
         plugin.announce_observe_mode();
         plugin
@@ -345,12 +348,12 @@ impl Plugin {
         if let Some(decision) = effect.decision() {
             self.metrics.decision(decision);
         }
-        let Some(outcome) = apply::apply(&effect, record) else {
+        let Some(outcome) = apply::apply(&effect, record, &mut self.record) else {
             self.metrics.event(Event::HostFailed, 1);
             return (apply::refuse(), None);
         };
         let token = match &effect {
-            Effect::Continue(edits, _) => edits.token().cloned(),
+            Effect::Continue(edits, _) => edits.authorization.clone(),
             Effect::Reply(..) | Effect::Wait => None,
         };
         let injected = destination.zip(token);

@@ -2,18 +2,13 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use policy::config::Config;
-use proxy_wasm::{
-    traits::{Context, HttpContext, RootContext},
-    types::ContextType,
-};
-
 use crate::{
     host::{self, Level},
     plugin::Plugin,
     signature,
     stream::Stream,
 };
+use policy::config::Config;
 
 /// The root context of one plugin in one VM.
 pub(crate) struct Root {
@@ -21,19 +16,11 @@ pub(crate) struct Root {
     pub(crate) plugin: Option<Rc<RefCell<Plugin>>>,
 }
 
-impl Context for Root {
-    fn on_http_call_response(&mut self, call: u32, _headers: usize, body: usize, _trailers: usize) {
-        if let Some(plugin) = &self.plugin {
-            plugin.borrow_mut().on_answer(call, body);
-        }
-    }
-}
-
-impl RootContext for Root {
+impl Root {
     /// Refuses whatever is wrong: then Envoy keeps the configuration that it has.
     ///
     /// No call is made here: from an upstream filter of a static cluster that ends Envoy.
-    fn on_configure(&mut self, size: usize) -> bool {
+    pub(crate) fn on_configure(&mut self, size: usize) -> bool {
         let Some(document) = host::plugin_configuration(size) else {
             host::log(Level::Error, "entra-sidecar: the host gives no configuration");
             return false;
@@ -58,17 +45,22 @@ impl RootContext for Root {
         host::set_tick_period(1).is_some()
     }
 
-    fn on_tick(&mut self) {
+    /// Has due calls made and counts handed over.
+    pub(crate) fn on_tick(&mut self) {
         if let Some(plugin) = &self.plugin {
             plugin.borrow_mut().on_tick();
         }
     }
 
-    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { id, plugin: self.plugin.clone(), injected: None }))
+    /// Takes the broker's answer to a call; a body of 0 bytes is none.
+    pub(crate) fn on_answer(&mut self, call: u32, body_size: usize) {
+        if let Some(plugin) = &self.plugin {
+            plugin.borrow_mut().on_answer(call, body_size);
+        }
     }
 
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    /// A stream that is judged by this configuration.
+    pub(crate) fn stream(&self, id: u32) -> Stream {
+        Stream { id, plugin: self.plugin.clone(), injected: None }
     }
 }

@@ -3,10 +3,6 @@
 use std::{cell::RefCell, rc::Rc};
 
 use policy::outbound::Injected;
-use proxy_wasm::{
-    traits::{Context, HttpContext},
-    types::Action,
-};
 
 use crate::{
     apply::{self, Outcome},
@@ -21,10 +17,9 @@ pub(crate) struct Stream {
     pub(crate) injected: Option<Injected>,
 }
 
-impl Context for Stream {}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+impl Stream {
+    /// Judges the request; false holds it back.
+    pub(crate) fn on_request_headers(&mut self) -> bool {
         #[cfg(feature = "trap")]
         crate::trap::if_asked();
         let (outcome, injected) = match &self.plugin {
@@ -32,25 +27,21 @@ impl HttpContext for Stream {
             None => (apply::refuse(), None),
         };
         self.injected = injected;
-        match outcome {
-            Outcome::GoesOn => Action::Continue,
-            Outcome::Held | Outcome::Answered => Action::Pause,
-        }
+        outcome == Outcome::GoesOn
     }
 
-    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        match self.plugin.as_ref().map(|plugin| plugin.borrow_mut().on_trailers()) {
-            Some(Outcome::GoesOn) => Action::Continue,
-            Some(Outcome::Held | Outcome::Answered) | None => Action::Pause,
-        }
+    /// Takes identity out of the trailers; false holds them back.
+    pub(crate) fn on_request_trailers(&mut self) -> bool {
+        let outcome = self.plugin.as_ref().map(|plugin| plugin.borrow_mut().on_trailers());
+        outcome == Some(Outcome::GoesOn)
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    /// Looks at the connection that the response came by.
+    pub(crate) fn on_response_headers(&mut self) {
         if let Some(plugin) = &self.plugin {
             plugin.borrow_mut().on_response(self.id, self.injected.take());
         }
         // Never held: up to 1.36 Envoy crashes when it retries after a held response.
-        Action::Continue
     }
 }
 

@@ -159,9 +159,10 @@ impl Decision {
         Self { reason, rule: None, identity: None, observed: false }
     }
 
-    /// The record as access logs show it: `key=value` pairs, values without spaces.
-    pub fn record(&self) -> String {
-        let mut record = String::with_capacity(192);
+    /// Writes the record as access logs show it, in place of what `record` holds: `key=value`
+    /// pairs, values without spaces.
+    pub fn write_record(&self, record: &mut String) {
+        record.clear();
         record.push_str("reason=");
         record.push_str(self.reason.code());
         if self.observed {
@@ -174,6 +175,12 @@ impl Decision {
         if let Some(identity) = &self.identity {
             record.push_str(&identity.record);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn record(&self) -> String {
+        let mut record = String::new();
+        self.write_record(&mut record);
         record
     }
 }

@@ -13,6 +13,7 @@ use lru::LruCache;
 use crate::{
     claims::{ClientCredential, Groups, Kind},
     decision::Identity,
+    effect::Header,
     key_store::Grounds,
     time::UnixTime,
 };
@@ -41,8 +42,8 @@ pub struct Verified {
     pub contexts: Vec<String>,
     /// Whether the client answers claims challenges.
     pub answers_challenges: bool,
-    /// The identity headers, ready to set.
-    pub headers: Vec<(Rc<str>, Rc<str>)>,
+    /// The identity headers and the permit marker, ready to add.
+    pub headers: Rc<[Header]>,
     /// The ids for the record.
     pub identity: Rc<Identity>,
     /// The key that signed it.

@@ -27,40 +27,19 @@ impl Effect {
     }
 }
 
-/// Changes to the request's headers: removals first.
+/// Changes to the request's headers, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Names to remove, as they were sent.
     pub remove: Vec<Vec<u8>>,
-    /// Headers to set, in place of whatever has the name.
-    pub set: Vec<(Rc<str>, HeaderValue)>,
+    /// Whether Authorization is to be removed.
+    pub remove_authorization: bool,
+    /// Headers to add. Whatever had such a name, in any spelling, is among those removed, so there
+    /// is nothing to replace: looking for it would cost a host as much as all the rest.
+    pub add: Option<Rc<[Header]>>,
+    /// Authorization, in place of whatever is there.
+    pub authorization: Option<Rc<Secret>>,
 }
 
-impl Edits {
-    /// The token that is set, by which a response tells whether it is still the one that is held.
-    pub fn token(&self) -> Option<&Rc<Secret>> {
-        self.set.iter().find_map(|(_, value)| match value {
-            HeaderValue::Secret(token) => Some(token),
-            HeaderValue::Plain(_) => None,
-        })
-    }
-}
-
-/// A value to set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeaderValue {
-    /// A claim, or the marker.
-    Plain(Rc<str>),
-    /// Authorization with a token.
-    Secret(Rc<Secret>),
-}
-
-impl HeaderValue {
-    /// The value as it goes onto the wire.
-    pub fn expose(&self) -> &str {
-        match self {
-            Self::Plain(value) => value,
-            Self::Secret(value) => value.expose(),
-        }
-    }
-}
+/// A header's name and value, ready for as many requests as want them.
+pub type Header = (Rc<str>, Rc<str>);

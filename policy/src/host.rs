@@ -1,5 +1,7 @@
 //! The host that a request is for, as rules compare it.
 
+use std::borrow::Cow;
+
 /// A host pattern: an exact name, or `*.` and a suffix for every name below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern {
@@ -15,7 +17,7 @@ impl HostPattern {
             None => (text, false),
         };
         let folded = host(name.as_bytes())?;
-        (folded == name).then_some(Self { name: folded, below })
+        (folded == name).then(|| Self { name: name.to_owned(), below })
     }
 
     /// Whether a host, as [`host`] gives it, fits.
@@ -32,7 +34,7 @@ impl HostPattern {
 ///
 /// `None` for anything that is not a name or address with an optional port: userinfo, spaces,
 /// two ports, non-ASCII.
-pub fn host(authority: &[u8]) -> Option<String> {
+pub fn host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let text = std::str::from_utf8(authority).ok()?;
     let (name, port) = match text.strip_prefix('[') {
         // An IPv6 address brings its own colons.
@@ -52,7 +54,13 @@ pub fn host(authority: &[u8]) -> Option<String> {
         }
     };
     let port_is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    (port_is_number && !name.is_empty()).then(|| name.to_ascii_lowercase())
+    (port_is_number && !name.is_empty()).then(|| {
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        }
+    })
 }
 
 #[cfg(test)]

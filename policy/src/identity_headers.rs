@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
     claims::Version,
+    effect::Header,
     json::{Node, Object},
 };
 
@@ -80,8 +81,8 @@ pub struct IdentityHeaders(Vec<(Rc<str>, String)>);
 
 impl IdentityHeaders {
     /// The headers of a verified token; a claim that it does not have sets none.
-    pub fn of(&self, payload: &Object<'_>, version: Version) -> Vec<(Rc<str>, Rc<str>)> {
-        let value = |claim: &str| {
+    pub fn of(&self, payload: &Object<'_>, version: Version) -> impl Iterator<Item = Header> {
+        let value = move |claim: &str| {
             // The client has another name in v1 tokens; the application need not know.
             let claim = match (claim, version) {
                 ("azp", Version::V1) => "appid",
@@ -92,8 +93,7 @@ impl IdentityHeaders {
         };
         self.0
             .iter()
-            .filter_map(|(header, claim)| Some((header.clone(), value(claim)?.into())))
-            .collect()
+            .filter_map(move |(header, claim)| Some((header.clone(), value(claim)?.into())))
     }
 }
 

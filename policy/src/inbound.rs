@@ -14,7 +14,7 @@ use crate::{
     config::{Allow, InboundConfig, Mode, Rule},
     decision::{Decision, Identity, Reason},
     decision_cache::{DecisionCache, Verified},
-    effect::{Edits, Effect, HeaderValue},
+    effect::{Edits, Effect, Header},
     host::host,
     json,
     jwt::UnverifiedToken,
@@ -38,7 +38,8 @@ const PERMIT: &str = "1";
 pub struct Inbound {
     config: Rc<InboundConfig>,
     authorization_uri: String,
-    permit: HeaderValue,
+    /// The permit marker alone: what a request without a verified token gets.
+    permit: Rc<[Header]>,
     keys: KeyStore,
     schedule: KeySchedule,
     cache: DecisionCache,
@@ -74,7 +75,7 @@ impl Inbound {
     pub fn new(config: InboundConfig) -> Self {
         Self {
             authorization_uri: config.cloud.authorization_uri(&config.challenge_tenant),
-            permit: HeaderValue::Plain(PERMIT.into()),
+            permit: Rc::new([(config.permit_marker.clone(), PERMIT.into())]),
             config: Rc::new(config),
             keys: KeyStore::default(),
             schedule: KeySchedule::default(),
@@ -260,13 +261,14 @@ impl Inbound {
             Stop::Refuse(Refusal { reason, identity, token: None, challenge: None })
         };
         let kind = claims.check(&config.audiences, config.clock_skew, now).map_err(refuse)?;
-        let mut headers = config.identity_headers.of(&payload, claims.version);
-        if let Some(app_service) = &config.app_service_headers {
-            headers.extend(app_service.of(&payload));
-        }
+        let app_service = config.app_service_headers.as_ref();
+        let headers = config
+            .identity_headers
+            .of(&payload, claims.version)
+            .chain(app_service.map(|headers| headers.of(&payload)).into_iter().flatten());
         Ok(Verified {
             kind,
-            headers,
+            headers: headers.chain(self.permit.iter().cloned()).collect(),
             scopes: claims.scopes,
             roles: claims.roles,
             groups: claims.groups,
@@ -328,7 +330,6 @@ impl Inbound {
         rule: Option<&Rule>,
         token: Option<&Verified>,
     ) -> Edits {
-        let mut remove: Vec<Vec<u8>> = head.foreign.iter().map(|name| name.to_vec()).collect();
         let by_rule = rule.and_then(|rule| rule.forward_token);
         let forward = match (self.mode(rule), token) {
             (Mode::Observe, _) => true,
@@ -336,16 +337,13 @@ impl Inbound {
             // Nobody verified it: only the rule itself can want that.
             (Mode::Enforce, None) => by_rule == Some(true),
         };
-        if head.has_authorization && !forward {
-            remove.push(b"authorization".to_vec());
+        let add = token.map_or(&self.permit, |token| &token.headers).clone();
+        Edits {
+            remove: head.foreign.iter().map(|name| name.to_vec()).collect(),
+            remove_authorization: head.has_authorization && !forward,
+            add: Some(add),
+            authorization: None,
         }
-        let headers = token.map(|token| token.headers.as_slice()).unwrap_or_default();
-        let mut set: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (name.clone(), HeaderValue::Plain(value.clone())))
-            .collect();
-        set.push((self.config.permit_marker.clone(), self.permit.clone()));
-        Edits { remove, set }
     }
 }
 

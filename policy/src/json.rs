@@ -173,9 +173,10 @@ impl<'de> Visitor<'de> for Strict {
 /// comparing lengths first makes it short for all others.
 fn ambiguous(members: &[(Cow<'_, str>, Node<'_>)]) -> bool {
     let mut names: Vec<&[u8]> = members.iter().map(|(name, _)| name.as_bytes()).collect();
-    let folded = |name: &[u8]| name.to_ascii_lowercase();
     names.sort_unstable_by(|one, other| {
-        one.len().cmp(&other.len()).then_with(|| folded(one).cmp(&folded(other)))
+        one.len().cmp(&other.len()).then_with(|| {
+            one.iter().map(u8::to_ascii_lowercase).cmp(other.iter().map(u8::to_ascii_lowercase))
+        })
     });
     names.windows(2).any(|pair| matches!(pair, [a, b] if a.eq_ignore_ascii_case(b)))
 }

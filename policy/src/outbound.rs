@@ -10,7 +10,7 @@ use contract::{Secret, TokenRequest, TypedError};
 use crate::{
     config::{ExistingAuthorization, OutboundConfig, OutboundRule},
     decision::{Decision, Reason},
-    effect::{Edits, Effect, HeaderValue},
+    effect::{Edits, Effect},
     reply::Reply,
     request::Protocol,
     time::UnixTime,
@@ -102,8 +102,8 @@ impl Outbound {
             Effect::Reply(reply, decision(reason, Some(rule)))
         };
         let without_token = |reason, rule| {
-            let remove = if ours { vec![b"authorization".to_vec()] } else { Vec::new() };
-            Effect::Continue(Edits { remove, set: Vec::new() }, decision(reason, rule))
+            let edits = Edits { remove_authorization: ours, ..Edits::default() };
+            Effect::Continue(edits, decision(reason, rule))
         };
         let Some(rule) = attempt.destination.and_then(|name| self.rule(name)) else {
             return without_token(Reason::NoDestination, None);
@@ -131,8 +131,7 @@ impl Outbound {
                 Effect::Wait
             }
             TokenAnswer::Authorization(header) => {
-                let set = vec![("authorization".into(), HeaderValue::Secret(header))];
-                let edits = Edits { remove: Vec::new(), set };
+                let edits = Edits { authorization: Some(header), ..Edits::default() };
                 Effect::Continue(edits, decision(Reason::Injected, Some(rule)))
             }
             TokenAnswer::Wait if may_wait => Effect::Wait,

@@ -3,40 +3,31 @@
 //! A form that two servers could read differently is refused, never rewritten: what the filter
 //! judged must be what the application gets. `route` matches what comes out of here.
 
+use std::borrow::Cow;
+
 /// A path that every server reads the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path(String);
+pub struct Path<'a>(Cow<'a, str>);
 
-impl Path {
+impl<'a> Path<'a> {
     /// Reads the path of a request target (RFC 9112 §3.2.1); `None` is ambiguous.
     ///
     /// Refused: dot segments, empty segments, encoded slashes and dots, backslashes, parameters
     /// (`;`), fragments, control and non-ASCII bytes, escapes that are no escapes, escapes of
     /// escapes, escaped bytes that are not UTF-8 (overlong forms among them).
-    pub fn read(target: &[u8]) -> Option<Self> {
+    pub fn read(target: &'a [u8]) -> Option<Self> {
         let path = target.split(|byte| *byte == b'?').next()?;
         if path.first() != Some(&b'/') {
             return None;
         }
-        let mut decoded = Vec::with_capacity(path.len());
-        let mut bytes = path.iter().copied();
-        while let Some(byte) = bytes.next() {
-            match byte {
-                b'%' => {
-                    let (high, low) = (hex(bytes.next()?)?, hex(bytes.next()?)?);
-                    let byte = high << 4 | low;
-                    // Decoded, these would be structure (`/ \ . ; ? #`), end a C string, or begin
-                    // a second escape.
-                    if byte < 0x20 || byte == 0x7f || b"/\\.;?#%".contains(&byte) {
-                        return None;
-                    }
-                    decoded.push(byte);
-                }
-                0..=0x20 | 0x7f.. | b'\\' | b';' | b'#' => return None,
-                _ => decoded.push(byte),
-            }
+        if path.iter().any(|byte| matches!(byte, 0..=0x20 | 0x7f.. | b'\\' | b';' | b'#')) {
+            return None;
         }
-        let path = String::from_utf8(decoded).ok()?;
+        let path = if path.contains(&b'%') {
+            Cow::Owned(String::from_utf8(decoded(path)?).ok()?)
+        } else {
+            Cow::Borrowed(std::str::from_utf8(path).ok()?)
+        };
         let mut segments = path.split('/').skip(1).peekable();
         while let Some(segment) = segments.next() {
             let last = segments.peek().is_none();
@@ -51,6 +42,27 @@ impl Path {
     pub fn text(&self) -> &str {
         &self.0
     }
+}
+
+/// Resolves escapes, where they are some and stand for nothing but themselves.
+fn decoded(path: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let (high, low) = (hex(bytes.next()?)?, hex(bytes.next()?)?);
+        let byte = high << 4 | low;
+        // Decoded, these would be structure (`/ \ . ; ? #`), end a C string, or begin a second
+        // escape.
+        if byte < 0x20 || byte == 0x7f || b"/\\.;?#%".contains(&byte) {
+            return None;
+        }
+        decoded.push(byte);
+    }
+    Some(decoded)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -90,7 +102,7 @@ mod tests {
     use super::*;
 
     fn read(target: &str) -> Option<String> {
-        Path::read(target.as_bytes()).map(|path| path.0)
+        Path::read(target.as_bytes()).map(|path| path.0.into_owned())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Patterns form a tree by segments, so the time depends on the path, not on the number of rules.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::path::Path;
 
@@ -91,7 +91,7 @@ pub struct RouteTable {
 
 #[derive(Debug, Default)]
 struct Branch {
-    exact: HashMap<String, Branch>,
+    exact: BTreeMap<String, Branch>,
     one: Option<Box<Branch>>,
     rest: Vec<usize>,
     here: Vec<usize>,
@@ -112,13 +112,12 @@ impl RouteTable {
 
     /// The first rule whose pattern matches and that `fits`; `path` is none where the request has
     /// none (`CONNECT host:port`, `OPTIONS *`), which only rules without a pattern match.
-    pub fn find(&self, path: Option<&Path>, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn find(&self, path: Option<&Path<'_>>, fits: impl Fn(usize) -> bool) -> Option<usize> {
         let mut first = First { rule: None, fits: &fits };
         first.offer(&self.any);
         if let Some(path) = path {
             let path = self.case.fold(path.text());
-            let segments: Vec<&str> = path.split('/').skip(1).collect();
-            self.root.find(&segments, &mut first);
+            self.root.find(path.strip_prefix('/'), &mut first);
         }
         first.rule
     }
@@ -141,12 +140,17 @@ impl Branch {
         }
     }
 
-    fn find(&self, segments: &[&str], first: &mut First<'_>) {
-        let Some((segment, after)) = segments.split_first() else {
+    /// Looks further by the segments that are left: none, or text in which `/` separates them.
+    fn find(&self, segments: Option<&str>, first: &mut First<'_>) {
+        let Some(segments) = segments else {
             return first.offer(&self.here);
         };
+        let (segment, after) = match segments.split_once('/') {
+            Some((segment, after)) => (segment, Some(after)),
+            None => (segments, None),
+        };
         first.offer(&self.rest);
-        if let Some(branch) = self.exact.get(*segment) {
+        if let Some(branch) = self.exact.get(segment) {
             branch.find(after, first);
         }
         // One segment, not none: `/orders/` is another path than any order's.

@@ -13,6 +13,7 @@ const ONE_HEADER: &str = "proxy_get_header_map_value";
 const TIME: &str = "proxy_get_current_time_nanoseconds";
 const RECORD: &str = "proxy_set_property";
 const REMOVE: &str = "proxy_remove_header_map_value";
+const ADD: &str = "proxy_add_header_map_value";
 const SET: &str = "proxy_replace_header_map_value";
 const PROPERTY: &str = "proxy_get_property";
 const REPLY: &str = "proxy_send_local_response";
@@ -75,13 +76,13 @@ async fn the_host_calls_of_each_path_are_these_and_no_more() {
     stack.passed(&cached).await;
     stack.graph_passed(&Request::get("/v1.0/me")).await;
     // Three identity headers and the marker.
-    let passed = [REMOVE, SET, SET, SET, SET, RECORD];
+    let passed = [REMOVE, ADD, ADD, ADD, ADD, RECORD];
 
     let hit = [&[ALL_HEADERS, TIME][..], &passed].concat();
     check(&stack, "inbound", &cached, &hit).await;
     let miss = [&[ALL_HEADERS, TIME, FOREIGN][..], &passed].concat();
     check(&stack, "inbound", &read().bearer(&token()), &miss).await;
-    let anyone = [ALL_HEADERS, TIME, SET, RECORD];
+    let anyone = [ALL_HEADERS, TIME, ADD, RECORD];
     check(&stack, "inbound", &Request::get("/healthz"), &anyone).await;
     let refused = [ALL_HEADERS, TIME, RECORD, REPLY];
     check(&stack, "inbound", &read(), &refused).await;

@@ -25,7 +25,7 @@ fn verified() -> Verified {
         client_credential: None,
         contexts: Vec::new(),
         answers_challenges: false,
-        headers: Vec::new(),
+        headers: Rc::new([]),
         identity: Rc::new(Identity::new("t", None, None)),
         grounds: grounds("k"),
         verified_at: T,
@@ -192,7 +192,7 @@ fn everything_that_an_entry_holds_counts() {
         Verified { roles: text(100), ..verified() },
         Verified { contexts: text(100), ..verified() },
         Verified { groups: Groups::Listed(text(100)), ..verified() },
-        Verified { headers: vec![header], ..verified() },
+        Verified { headers: Rc::new([header]), ..verified() },
     ] {
         assert_eq!(fuller.bytes(b"t"), base + 100 + 48);
     }

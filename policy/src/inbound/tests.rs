@@ -210,18 +210,19 @@ fn edits(effect: Effect) -> Edits {
     }
 }
 
-/// What is set, as `name: value`, sorted.
-fn set(edits: &Edits) -> Vec<String> {
-    let mut set: Vec<String> =
-        edits.set.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect();
-    set.sort_unstable();
-    set
+/// What is added, as `name: value`, sorted.
+fn added(edits: &Edits) -> Vec<String> {
+    let headers = edits.add.iter().flat_map(|headers| headers.iter());
+    let mut added: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
+    added.sort_unstable();
+    added
 }
 
 /// What is removed, sorted.
 fn removed(edits: &Edits) -> Vec<String> {
     let mut removed: Vec<String> =
         edits.remove.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    removed.extend(edits.remove_authorization.then(|| "authorization".to_owned()));
     removed.sort_unstable();
     removed
 }

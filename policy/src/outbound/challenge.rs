@@ -107,7 +107,9 @@ impl Outbound {
     /// application gets the challenge, from the upstream that is asked once more.
     pub fn replayed_with_newer(&self, attempt: &Attempt<'_>, effect: &Effect) -> Option<bool> {
         let Effect::Continue(edits, _) = effect else { return None };
-        attempt.replayed.then(|| edits.token().is_some_and(|token| !attempt.carries(token)))
+        attempt
+            .replayed
+            .then(|| edits.authorization.as_ref().is_some_and(|token| !attempt.carries(token)))
     }
 
     fn challenged_rule(&self, destination: &str) -> Option<&OutboundRule> {

@@ -55,13 +55,6 @@ fn pure_crates_link_no_host_runtime_or_cryptography() {
     none("in the pure crates", wrong);
 }
 
-#[test]
-fn only_the_filter_knows_proxy_wasm() {
-    let users = tree(&["--workspace", "--invert", "proxy-wasm", "--depth", "1"]);
-    let wrong = users.into_iter().filter(|user| !["proxy-wasm", "filter"].contains(&&**user));
-    none("crates that link proxy-wasm", wrong.collect());
-}
-
 fn members() -> Vec<String> {
     tree(&["--workspace", "--depth", "0"])
 }

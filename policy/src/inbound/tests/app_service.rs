@@ -9,7 +9,7 @@ fn asking() -> Value {
 }
 
 fn of_app_service(effect: Effect) -> Vec<String> {
-    let mut set = set(&edits(effect));
+    let mut set = added(&edits(effect));
     set.retain(|header| header.starts_with("x-ms-"));
     set
 }
@@ -22,7 +22,7 @@ fn a_verified_caller_has_app_services_headers_beside_the_others() {
     // The second time they come out of the cache.
     for _ in 0..2 {
         let effect = ask(&mut inbound, &request);
-        assert!(set(&edits(ask(&mut inbound, &request))).len() == 8);
+        assert!(added(&edits(ask(&mut inbound, &request))).len() == 8);
         let headers = of_app_service(effect);
         let principal = headers[3].strip_prefix("x-ms-client-principal: ").unwrap();
         let principal: Value =
@@ -52,7 +52,7 @@ fn h08_a_callers_app_service_headers_are_replaced_or_removed() {
         let effect = ask(&mut ready(&config), &spoofed(read(&KEY.token(&user()))));
         let edits = edits(effect);
         assert_eq!(removed(&edits).len(), 4, "{edits:?}");
-        let set = set(&edits);
+        let set = added(&edits);
         assert_eq!(set.iter().filter(|header| header.starts_with("x-ms-")).count(), expected);
         assert!(!format!("{set:?}").contains("spoofed"));
     }

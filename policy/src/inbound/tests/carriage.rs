@@ -103,7 +103,7 @@ fn h08_h09_h11_foreign_identity_headers_go_on_every_path() {
     ] {
         let edits = edits(ask(&mut ready(&config), &spoofed(request)));
         assert_eq!(removed(&edits), expected, "{name}");
-        assert!(!set(&edits).iter().any(|line| line.contains("spoofed")), "{name}");
+        assert!(!added(&edits).iter().any(|line| line.contains("spoofed")), "{name}");
     }
     // The same name twice is removed once: that takes all of its lines.
     let twice = spoofed(spoofed(request("GET", "/healthz")));
@@ -122,7 +122,7 @@ fn h08_configured_names_are_ours_too_and_the_default_ones_stay_ours() {
     let mut expected = names.map(str::to_owned).to_vec();
     expected.sort_unstable();
     assert_eq!(removed(&edits), expected);
-    assert_eq!(set(&edits), ["x-mark: 1"]);
+    assert_eq!(added(&edits), ["x-mark: 1"]);
 }
 
 #[test]
@@ -133,13 +133,13 @@ fn the_application_gets_identity_and_marker_and_no_token() {
         let edits = edits(ask(&mut ready(&config()), &read(&KEY.token(claims))));
         assert_eq!(removed(&edits), ["authorization"]);
         let object = format!("x-entra-object-id: {object}");
-        assert_eq!(set(&edits), [client.as_str(), &object, "x-entra-permit: 1", &tenant]);
+        assert_eq!(added(&edits), [client.as_str(), &object, "x-entra-permit: 1", &tenant]);
     };
     check(&user(), USER);
     check(&v1_user(), USER);
     check(&application(), OTHER_CLIENT);
     let none = edits(ask(&mut ready(&config()), &request("GET", "/healthz")));
-    assert_eq!((removed(&none), set(&none)), (vec![], vec!["x-entra-permit: 1".to_owned()]));
+    assert_eq!((removed(&none), added(&none)), (vec![], vec!["x-entra-permit: 1".to_owned()]));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn the_client_and_its_credential_have_one_header_in_both_versions() {
     for claims in [user(), v1_user()] {
         let edits = edits(ask(&mut ready(&config), &read(&KEY.token(&claims))));
         let client = format!("x-client: {CLIENT}");
-        assert_eq!(set(&edits), [client.as_str(), "x-credential: 1", "x-entra-permit: 1"]);
+        assert_eq!(added(&edits), [client.as_str(), "x-credential: 1", "x-entra-permit: 1"]);
     }
 }
 
@@ -163,7 +163,7 @@ fn p13_p14_claims_of_any_name_and_text_become_one_header_each() {
     });
     let edits = edits(ask(&mut ready(&config), &read(&KEY.token(&with(user(), claims)))));
     assert_eq!(
-        set(&edits),
+        added(&edits),
         [
             "x-entra-permit: 1",
             "x-name: %C3%9Cnal%2C%0D%0Ax-evil: 1%3B a=b%25",

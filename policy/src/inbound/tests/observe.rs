@@ -10,7 +10,7 @@ fn check(config: &Value, request: &Request, expected: (Reason, bool, &[&str], &[
     assert_eq!((decision.reason, decision.observed), (wanted, observed), "{request:?}");
     let edits = edits(effect);
     assert_eq!(removed(&edits), removes, "{request:?}");
-    assert_eq!(set(&edits), sets, "{request:?}");
+    assert_eq!(added(&edits), sets, "{request:?}");
 }
 
 const MARKER: &str = "x-entra-permit: 1";
@@ -88,10 +88,10 @@ fn observing_waits_for_keys_and_passes_without_them() {
     assert!(matches!(ask(&mut inbound, &request), Effect::Wait));
     let effect = ask_with(&mut inbound, &request, false, NOW, &tokens::verify);
     assert_eq!(reason(&effect), Some(Reason::TooManyWaiting));
-    assert_eq!(set(&edits(effect)), [MARKER]);
+    assert_eq!(added(&edits(effect)), [MARKER]);
     inbound.next_call(NOW);
     inbound.on_failure(NOW);
     let effect = ask(&mut inbound, &request);
     assert_eq!(reason(&effect), Some(Reason::KeysUnavailable));
-    assert_eq!(set(&edits(effect)), [MARKER]);
+    assert_eq!(added(&edits(effect)), [MARKER]);
 }

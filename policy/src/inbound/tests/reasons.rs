@@ -114,7 +114,7 @@ fn every_reason_is_reached_and_answered_by_its_class() {
         assert_eq!(reason(&effect), Some(*expected), "{effect:?}");
         let reply = match effect {
             Effect::Continue(edits, _) => {
-                assert!(set(&edits).contains(&"x-entra-permit: 1".to_owned()));
+                assert!(added(&edits).contains(&"x-entra-permit: 1".to_owned()));
                 continue;
             }
             Effect::Reply(reply, _) => reply,

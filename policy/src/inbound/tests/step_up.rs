@@ -183,7 +183,7 @@ fn a_rule_that_observes_lets_pass_who_would_be_stepped_up() {
     ] {
         let effect = ask(&mut ready(&config), &read(&KEY.token(&claims)));
         assert_eq!(reason(&effect), Some(expected));
-        let set = set(&edits(effect));
+        let set = added(&edits(effect));
         assert!(set.contains(&format!("x-entra-object-id: {USER}")), "{set:?}");
     }
 }

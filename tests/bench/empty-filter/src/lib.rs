@@ -2,7 +2,7 @@
 //!
 //! It exports the context life cycle and request headers, and no other callback, so Envoy enters
 //! the module only where every filter must be entered. It is written on the bare ABI (proxy-wasm
-//! 0.2.1), because the SDK exports every callback whether a filter uses it or not.
+//! 0.2.1), because an SDK exports every callback whether a filter uses it or not.
 #![allow(unsafe_code, reason = "exported names are unsafe attributes; no block here is unsafe")]
 
 /// The ABI version that the host looks for.
