@@ -305,7 +305,7 @@ mod tests {
         let (headers, _, _) = validate(None, None, &mut none);
         let of = |text: &str, version| {
             let payload = json::object(text.as_bytes()).unwrap();
-            headers.of(&payload, version).into_iter().map(|(h, v)| format!("{h}={v}")).collect()
+            headers.of(&payload, version).map(|(h, v)| format!("{h}={v}")).collect()
         };
         let v2: Vec<String> = of(r#"{"oid":"o","azp":"c","tid":"t","appid":"x"}"#, Version::V2);
         assert_eq!(v2, ["x-entra-client-id=c", "x-entra-object-id=o", "x-entra-tenant-id=t"]);
