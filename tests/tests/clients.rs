@@ -260,9 +260,10 @@ fn judged(entra: &FakeEntra, token: &str, path: &str) -> (Reason, Value) {
     let effect = policy.on_request(&head, false, now, &tokens::verify);
     let headers: Value = match &effect {
         Effect::Continue(edits, _) => edits
-            .set
+            .add
             .iter()
-            .map(|(name, value)| (name.to_string(), json!(value.expose())))
+            .flat_map(|headers| headers.iter())
+            .map(|(name, value)| (name.to_string(), json!(&**value)))
             .collect(),
         _ => Value::Null,
     };
