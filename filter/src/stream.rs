@@ -36,7 +36,8 @@ impl Stream {
         outcome == Some(Outcome::GoesOn)
     }
 
-    /// Looks at the connection that the response came by.
+    /// Looks at the connection that the response came by, and whether it is a challenge. It is never
+    /// held: up to 1.36 Envoy crashes when it retries after a held response.
     pub(crate) fn on_response_headers(&mut self) {
         if let Some(plugin) = &self.plugin {
             plugin.borrow_mut().on_response(self.id, self.injected.take());
