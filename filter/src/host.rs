@@ -7,6 +7,8 @@
 
 use std::{ptr::null_mut, time::Duration};
 
+use crate::header_map::{HeaderMap, serialized};
+
 /// Result of a host call; 0 is success (proxy-wasm ABI 0.2.1, `proxy_status_t`).
 type Status = u32;
 const OK: Status = 0;
@@ -143,61 +145,29 @@ fn done(status: Status) -> Option<()> {
     (status == OK).then_some(())
 }
 
-/// A map of headers as the host serialised it: names and values are read in place.
-pub(crate) struct Headers(Vec<u8>);
-
-impl Headers {
-    /// The lines in order. What does not fit together ends the iteration.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let count = self.number(0).unwrap_or(0);
-        let mut sizes = 4_usize;
-        let mut text = count.saturating_mul(8).saturating_add(4);
-        (0..count).map_while(move |_| {
-            let name_size = self.number(sizes)?;
-            let value_size = self.number(sizes.checked_add(4)?)?;
-            sizes = sizes.checked_add(8)?;
-            let name_end = text.checked_add(name_size)?;
-            let value = name_end.checked_add(1)?;
-            let value_end = value.checked_add(value_size)?;
-            let line = (self.0.get(text..name_end)?, self.0.get(value..value_end)?);
-            text = value_end.checked_add(1)?;
-            Some(line)
-        })
-    }
-
-    fn number(&self, at: usize) -> Option<usize> {
-        let bytes = self.0.get(at..at.checked_add(4)?)?;
-        usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
-    }
-
-    /// The first value of a name.
-    pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.lines().find(|(line, _)| *line == name).map(|(_, value)| value)
-    }
-}
-
-fn headers(map: u32) -> Option<Headers> {
+fn headers(map: u32) -> Option<HeaderMap> {
     // SAFETY: both pointers are to locals of the caller, valid for the call.
-    received(|data, size| unsafe { proxy_get_header_map_pairs(map, data, size) }).map(Headers)
+    received(|data, size| unsafe { proxy_get_header_map_pairs(map, data, size) })
+        .map(HeaderMap::new)
 }
 
 /// All request headers; none where the request is gone.
-pub(crate) fn request_headers() -> Option<Headers> {
-    headers(REQUEST_HEADERS).filter(|headers| headers.number(0).is_some_and(|count| count > 0))
+pub(crate) fn request_headers() -> Option<HeaderMap> {
+    headers(REQUEST_HEADERS).filter(|headers| headers.lines().next().is_some())
 }
 
 /// All request trailers.
-pub(crate) fn request_trailers() -> Option<Headers> {
+pub(crate) fn request_trailers() -> Option<HeaderMap> {
     headers(REQUEST_TRAILERS)
 }
 
 /// All response headers.
-pub(crate) fn response_headers() -> Option<Headers> {
+pub(crate) fn response_headers() -> Option<HeaderMap> {
     headers(RESPONSE_HEADERS)
 }
 
 /// All headers of a call-out's answer.
-pub(crate) fn call_response_headers() -> Option<Headers> {
+pub(crate) fn call_response_headers() -> Option<HeaderMap> {
     headers(CALL_RESPONSE_HEADERS)
 }
 
@@ -358,23 +328,6 @@ pub(crate) fn send_reply(
             grpc_status,
         )
     })
-}
-
-/// A header map as the ABI wants it: count, sizes, then names and values ended by NUL.
-fn serialized(headers: &[(&str, &str)]) -> Vec<u8> {
-    let size = |text: &str| u32::try_from(text.len()).unwrap_or(0).to_le_bytes();
-    let mut bytes = u32::try_from(headers.len()).unwrap_or(0).to_le_bytes().to_vec();
-    for (name, value) in headers {
-        bytes.extend(size(name));
-        bytes.extend(size(value));
-    }
-    for (name, value) in headers {
-        for text in [name, value] {
-            bytes.extend(text.as_bytes());
-            bytes.push(0);
-        }
-    }
-    bytes
 }
 
 /// Makes the following calls act for another context. None where that context is gone.

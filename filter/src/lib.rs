@@ -1,12 +1,14 @@
 //! The proxy-wasm filter: host calls in, effects out. Every decision is made in `policy`.
 //!
 //! The host calls [`callbacks`]. [`root`] takes the configuration and ticks, [`stream`] gets each
-//! request; both only pass on to [`plugin`], which asks the core and has [`apply`] do what it says. [`broker`] speaks to the
-//! token broker, [`signature`] has the host verify, [`host`] is the host's functions.
+//! request; both only pass on to [`plugin`], which asks the core and has [`apply`] do what it says.
+//! [`broker`] speaks to the token broker, [`signature`] has the host verify, [`host`] is the host's
+//! functions.
 
 mod apply;
 mod broker;
 mod callbacks;
+mod header_map;
 mod host;
 mod metrics;
 mod plugin;

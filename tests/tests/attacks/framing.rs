@@ -4,10 +4,7 @@ use bytes::Bytes;
 use e2e::{
     client::{Answer, Connection, Request},
     fake_entra::sample::ada,
-    stack::{
-        Stack,
-        world::payer,
-    },
+    stack::{Stack, world::payer},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::HeaderMap;
