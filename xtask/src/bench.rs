@@ -23,8 +23,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         }
     }
     let variables = stack::bench()?;
-    command::step("building the broker and the bench, release");
-    let programs = ["--package", "token-broker", "--package", "bench", "--bins"];
+    command::step("building the bench, release");
+    let programs = ["--package", "bench", "--bins"];
     command::run(command::cargo().args(["build", "--locked", "--release"]).args(programs))?;
     let mut bench = command::program(stack::built(Profile::Release, "bench")?);
     command::become_program(bench.args(passed_on).envs(variables))

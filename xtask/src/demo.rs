@@ -9,7 +9,7 @@ use crate::{
 
 /// Arguments go to the demo as they are.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let variables = stack::product(Profile::Debug)?;
+    let variables = stack::product()?;
     command::step("building the broker and the demo");
     let programs = ["--package", "token-broker", "--package", "e2e", "--bins"];
     command::run(command::cargo().args(["build", "--locked"]).args(programs))?;

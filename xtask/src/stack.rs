@@ -46,18 +46,21 @@ pub(crate) fn built(profile: Profile, name: &str) -> Result<PathBuf> {
     Ok(workspace::target()?.join(profile.folder()).join(name))
 }
 
-/// What every program needs: Envoy, the module, the broker.
-pub(crate) fn product(profile: Profile) -> Result<Variables> {
-    Ok(vec![
-        ("ENVOY", envoy::current()?),
-        ("ENTRA_FILTER_WASM", wasm::shipped()?),
-        ("TOKEN_BROKER_BIN", built(profile, "token-broker")?),
-    ])
+/// What every program needs: Envoy and the module.
+fn envoy_and_module() -> Result<Variables> {
+    Ok(vec![("ENVOY", envoy::current()?), ("ENTRA_FILTER_WASM", wasm::shipped()?)])
+}
+
+/// What the whole product needs.
+pub(crate) fn product() -> Result<Variables> {
+    let mut variables = envoy_and_module()?;
+    variables.push(("TOKEN_BROKER_BIN", built(Profile::Debug, "token-broker")?));
+    Ok(variables)
 }
 
 /// What the tests need besides.
 pub(crate) fn tests() -> Result<Variables> {
-    let mut variables = product(Profile::Debug)?;
+    let mut variables = product()?;
     let clients = workspace::root().join("tests/clients/requirements.txt");
     variables.extend([
         ("ENVOY_SMOKE", envoy::oldest()?),
@@ -69,9 +72,9 @@ pub(crate) fn tests() -> Result<Variables> {
     Ok(variables)
 }
 
-/// What the bench needs besides.
+/// What the bench needs: the broker is not measured there.
 pub(crate) fn bench() -> Result<Variables> {
-    let mut variables = product(Profile::Release)?;
+    let mut variables = envoy_and_module()?;
     variables.push(("BENCH_EMPTY_WASM", wasm::empty()?));
     Ok(variables)
 }

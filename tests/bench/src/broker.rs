@@ -82,14 +82,18 @@ impl Answers {
     fn token(&self, request: TokenRequest) -> Result<Vec<u8>> {
         let now = now()?;
         Ok(serde_json::to_vec(&IssuedToken {
-            access_token: Secret::new(self.injected.as_str()),
+            // Another one where the first was refused.
+            access_token: Secret::new(match &request.refused {
+                None => self.injected.clone(),
+                Some(_refused) => format!("{}2", self.injected),
+            }),
             token_type: "Bearer".to_owned(),
             expires_on: now.saturating_add(7_200),
             refresh_on: now.saturating_add(3_600),
             scope: request.scope,
             identity: request.identity,
             correlation_id: "66667777-aaaa-8888-bbbb-9999cccc0000".to_owned(),
-            token_hash: None,
+            token_hash: Some("0".repeat(64)),
         })?)
     }
 }

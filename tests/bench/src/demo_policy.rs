@@ -79,6 +79,40 @@ impl DemoPolicy {
         changed(&self.inbound, "rules", rules)
     }
 
+    /// The inbound filter with a rule that asks for everything a rule can ask a user's token for.
+    pub(crate) fn with_every_requirement(&self) -> Result<Value> {
+        let wanted = json!([{
+            "scopes": [self.scope],
+            "roles": ["Orders.Clerk"],
+            "groups": ["9a8b7c6d-1111-4222-8333-444455556666"],
+            "clients": ["22223333-cccc-4444-dddd-5555eeee6666"],
+            "client_credential": "certificate",
+            "authentication_context": "c2",
+        }]);
+        let rule = json!({"name": "everything", "match": {"path": self.path}, "allow": wanted});
+        changed(&self.inbound, "rules", json!([rule]))
+    }
+
+    /// The outbound filter with `count` rules, each for a destination of its own.
+    pub(crate) fn with_destinations(&self, count: usize) -> Result<Value> {
+        let rules = configuration(&self.outbound)?;
+        let mut rule = rules.pointer("/rules/0").context("no outbound rule")?.clone();
+        let mut set = |pointer: &str, value: String| {
+            *rule.pointer_mut(pointer).context("an outbound rule of another form")? = json!(value);
+            anyhow::Ok(rule.clone())
+        };
+        let rules: Result<Vec<Value>> = (0..count)
+            .map(|number| {
+                let name = destination(number);
+                set("/name", name.clone())?;
+                set("/match/destination", name.clone())?;
+                // Tokens of their own: a challenge to one says nothing of the others.
+                set("/token/scope", format!("api://{name}/.default"))
+            })
+            .collect();
+        changed(&self.outbound, "rules", json!(rules?))
+    }
+
     /// The inbound filter with `count` tenants, of which the last is the callers'.
     pub(crate) fn with_tenants(&self, count: usize) -> Result<Value> {
         let tenants: Value = (1..count)
@@ -92,6 +126,11 @@ impl DemoPolicy {
     pub(crate) fn issuer(&self) -> String {
         format!("https://login.microsoftonline.com/{}/v2.0", self.tenant)
     }
+}
+
+/// What a cluster of [`DemoPolicy::with_destinations`] calls itself.
+pub(crate) fn destination(number: usize) -> String {
+    format!("destination-{number}")
 }
 
 /// A filter's own configuration.

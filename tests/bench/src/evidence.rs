@@ -63,7 +63,13 @@ pub(crate) fn caches_were_used_as_named(envoy: &Envoy, sent: &[(Row, usize)]) ->
 }
 
 fn is_ours(filter: Filter) -> bool {
-    matches!(filter, Filter::Ours | Filter::OursWithRules(_) | Filter::OursWithTenants(_))
+    matches!(
+        filter,
+        Filter::Ours
+            | Filter::OursWithEveryRequirement
+            | Filter::OursWithRules(_)
+            | Filter::OursWithTenants(_)
+    )
 }
 
 /// All but one in a hundred: what is cached is checked anew every few minutes.

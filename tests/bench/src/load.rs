@@ -76,6 +76,13 @@ impl Connections {
         Ok(Self { streams, status_line: format!("HTTP/1.1 {status} "), upstream })
     }
 
+    /// Has the upstream refuse this token from now on.
+    pub(crate) fn refuse(&mut self, token: &str) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.refuse(token);
+        }
+    }
+
     /// Sends `count` requests with all connections busy; returns how long that took.
     pub(crate) fn saturate(
         &mut self,

@@ -11,6 +11,7 @@ mod demo_policy;
 mod envoy;
 mod evidence;
 mod load;
+mod replay;
 mod report;
 mod rounds;
 mod rows;
@@ -31,6 +32,7 @@ use serde_json::json;
 use crate::{
     demo_policy::DemoPolicy,
     envoy::Program,
+    replay::Replay,
     report::Table,
     rounds::{Effort, Samples, Traffic},
     rows::Row,
@@ -44,7 +46,7 @@ const TOKENS: usize = 8_000;
 /// A run that ends within 90 s.
 const QUICK: Effort = Effort {
     starts: 4,
-    time: Duration::from_secs(75),
+    time: Duration::from_secs(72),
     passes: 4,
     requests: 128,
     paced: 60,
@@ -107,6 +109,11 @@ fn run() -> Result<()> {
         "ratios": main.ratios_json(),
         "budgets": main.budgets_json(),
     });
+    let replay = bench.replay()?;
+    println!("{replay}");
+    if let Some(whole) = whole.as_object_mut() {
+        whole.insert("replay".to_owned(), replay.json());
+    }
     if options.flatness {
         let starts = bench.starts(&rows::FLATNESS, FLATNESS, Instant::now())?;
         let flatness = Table::new(&starts, &rows::FLATNESS, &rows::FLATNESS_RATIOS);
@@ -132,6 +139,16 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Measures what a claims challenge adds to a call.
+    fn replay(&self) -> Result<Replay> {
+        let names: Vec<String> = (0..replay::DESTINATIONS).map(|n| format!("replay-{n}")).collect();
+        let configuration = self.stage.replay_configuration(&names)?;
+        let envoy = self.program.start(self.stage.directory, &configuration)?;
+        envoy::divide_cores(&envoy)?;
+        Replay::measure(self.stage.directory, &names, &self.traffic, self.stage.injected)
+            .with_context(|| format!("Envoy's log ends:\n{}\n", envoy.log()))
+    }
+
     /// Measures these rows side by side, in one Envoy after the other, until `effort.time` after
     /// `began`.
     fn starts(&self, rows: &[Row], effort: Effort, began: Instant) -> Result<Vec<Samples>> {

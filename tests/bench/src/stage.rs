@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     caller_tokens::CallerTokens,
-    demo_policy::DemoPolicy,
+    demo_policy::{DemoPolicy, destination},
     rows::{Filter, Requests, Row},
 };
 
@@ -39,11 +39,31 @@ impl Stage<'_> {
             if row.requests == Requests::NoToken {
                 let template = include_str!("../stage/outbound.yaml");
                 listeners.push(self.filled(template, &[("NAME", row.name)])?);
-                clusters.push(self.cluster(row.name, filter)?);
+                clusters.push(self.cluster(row.name, filter, &self.policy.destination)?);
             } else {
                 listeners.push(self.inbound(row.name, filter)?);
             }
         }
+        Ok(self.whole(&listeners, &clusters))
+    }
+
+    /// An Envoy with the outbound filter on these listeners, each with a destination of its own.
+    pub(crate) fn replay_configuration(&self, names: &[String]) -> Result<String> {
+        let filter = own_vm(&self.policy.with_destinations(names.len())?, "replay")?;
+        let mut listeners = Vec::new();
+        let mut clusters = vec![self.broker_cluster()];
+        for (number, name) in names.iter().enumerate() {
+            let template = include_str!("../stage/outbound.yaml");
+            listeners.push(self.filled(template, &[("NAME", name)])?);
+            let metadata = json!({
+                "filter_metadata": {"entra_sidecar": {"destination": destination(number)}},
+            });
+            clusters.push(self.cluster(name, Some(filter.clone()), &metadata)?);
+        }
+        Ok(self.whole(&listeners, &clusters))
+    }
+
+    fn whole(&self, listeners: &[Value], clusters: &[Value]) -> String {
         let whole = json!({
             "admin": {"address": self.pipe("admin.sock")},
             "static_resources": {
@@ -55,7 +75,7 @@ impl Stage<'_> {
                 }],
             },
         });
-        Ok(whole.to_string())
+        whole.to_string()
     }
 
     fn filter(&self, row: &Row) -> Result<Option<Value>> {
@@ -69,6 +89,7 @@ impl Stage<'_> {
             Filter::CredentialInjector => peer(include_str!("../peers/credential_injector.yaml")),
             Filter::Ours if row.requests == Requests::NoToken => ours(&self.policy.outbound),
             Filter::Ours => ours(&self.policy.inbound),
+            Filter::OursWithEveryRequirement => ours(&self.policy.with_every_requirement()?),
             Filter::OursWithRules(count) => ours(&self.policy.with_rules(count)?),
             Filter::OursWithTenants(count) => ours(&self.policy.with_tenants(count)?),
         }
@@ -97,12 +118,12 @@ impl Stage<'_> {
         self.filled(include_str!("../stage/inbound.yaml"), &[("NAME", name), ("FILTERS", &filters)])
     }
 
-    fn cluster(&self, name: &str, filter: Option<Value>) -> Result<Value> {
+    fn cluster(&self, name: &str, filter: Option<Value>, metadata: &Value) -> Result<Value> {
         let codec = json!({"name": "envoy.filters.http.upstream_codec", "typed_config": {
             "@type":
                 "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
         }});
-        let metadata = self.policy.destination.to_string();
+        let metadata = metadata.to_string();
         self.filled(
             include_str!("../stage/cluster.yaml"),
             &[("NAME", name), ("METADATA", &metadata), ("FILTERS", &chain(filter, codec))],

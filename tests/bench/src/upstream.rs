@@ -2,7 +2,8 @@
 //!
 //! It is served whenever the generator has nothing to read, without ever sleeping, so it takes no
 //! core of its own and Envoy wakes nobody. It answers 200 to a request that carries a bearer token
-//! and 202 to one that does not; any other than a whole request in one piece is an error.
+//! and 202 to one that does not; any other than a whole request in one piece is an error. A token
+//! that it was told to refuse is answered with a claims challenge.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -41,6 +42,7 @@ pub(crate) struct Upstream {
     listener: UnixListener,
     tls: Arc<ServerConfig>,
     connections: Vec<Connection>,
+    refused: Option<String>,
 }
 
 struct Connection {
@@ -56,7 +58,18 @@ impl Upstream {
         let _removed = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, tls: Arc::clone(&certificate.tls), connections: Vec::new() })
+        Ok(Self {
+            listener,
+            tls: Arc::clone(&certificate.tls),
+            connections: Vec::new(),
+            refused: None,
+        })
+    }
+
+    /// Refuses this token from now on, as an API does that takes part in continuous access
+    /// evaluation.
+    pub(crate) fn refuse(&mut self, token: &str) {
+        self.refused = Some(format!("Bearer {token}"));
     }
 
     /// Accepts, reads and answers whatever there is, and returns.
@@ -68,7 +81,7 @@ impl Upstream {
         }
         let mut ended = None;
         for (index, connection) in self.connections.iter_mut().enumerate() {
-            if !connection.serve_pending().context("the upstream")? {
+            if !connection.serve_pending(self.refused.as_deref()).context("the upstream")? {
                 ended = Some(index);
             }
         }
@@ -81,7 +94,7 @@ impl Upstream {
 
 impl Connection {
     /// Whether the connection goes on.
-    fn serve_pending(&mut self) -> Result<bool> {
+    fn serve_pending(&mut self, refused: Option<&str>) -> Result<bool> {
         match pending(self.tls.read_tls(&mut self.socket))? {
             None => return Ok(true),
             Some(0) => return Ok(false),
@@ -93,9 +106,9 @@ impl Connection {
             self.received.extend(part.iter().take(length));
         }
         if self.received.ends_with(b"\r\n\r\n") {
-            let status = status(&self.received)?;
+            let head = head(&self.received, refused)?;
             self.received.clear();
-            write!(self.tls.writer(), "HTTP/1.1 {status} Bench\r\ncontent-length: 0\r\n\r\n")?;
+            write!(self.tls.writer(), "HTTP/1.1 {head}\r\ncontent-length: 0\r\n\r\n")?;
         }
         while self.tls.wants_write() {
             self.tls.write_tls(&mut self.socket)?;
@@ -104,16 +117,29 @@ impl Connection {
     }
 }
 
-fn status(request: &[u8]) -> Result<u16> {
+/// A challenge to a token that was issued before some moment, as Microsoft Graph writes it.
+const CHALLENGE: &str = "401 Bench\r\nwww-authenticate: Bearer realm=\"\", \
+    authorization_uri=\"https://login.microsoftonline.com/common/oauth2/authorize\", \
+    error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwid\
+    mFsdWUiOiIxNjA0MTA2NjUxIn19fQ==\"";
+
+/// Status line and headers of the answer.
+fn head(request: &[u8], refused: Option<&str>) -> Result<&'static str> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut parsed = httparse::Request::new(&mut headers);
     if parsed.parse(request)?.is_partial() {
         bail!("half a request");
     }
-    let token = parsed.headers.iter().any(|header| {
-        header.name.eq_ignore_ascii_case("authorization") && header.value.starts_with(b"Bearer ")
-    });
-    Ok(if token { 200 } else { 202 })
+    let authorization = parsed
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("authorization"))
+        .map_or(b"".as_slice(), |header| header.value);
+    Ok(match refused {
+        Some(refused) if authorization == refused.as_bytes() => CHALLENGE,
+        _ if authorization.starts_with(b"Bearer ") => "200 Bench",
+        _ => "202 Bench",
+    })
 }
 
 /// The outcome, or none where it would have to wait.
