@@ -26,6 +26,9 @@ pub const LOOK: Duration = Duration::from_secs(30);
 /// Entra is asked at most once within this time for one destination's claims challenges, whatever
 /// the destination does.
 pub const CHALLENGE_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest time for which an asker is told to keep its copy of a token without asking again. A token
+/// that can live for 28 hours must not outlive by that the verdict that its principal is disabled.
+pub const ASK_AGAIN: Duration = Duration::from_secs(3_600);
 /// Delay after 429 without `Retry-After` (as MSAL does).
 const THROTTLED: Duration = Duration::from_secs(60);
 /// Entra is not asked for a token again sooner than this after it gave one, however short its life
@@ -94,6 +97,12 @@ pub fn is_verdict(kind: ErrorKind) -> bool {
 /// Whether a refusal stands until a person has acted or the credential is another one.
 pub fn is_lasting(kind: ErrorKind) -> bool {
     is_verdict(kind) || matches!(kind, ErrorKind::Credential | ErrorKind::Config)
+}
+
+/// Whether a refusal is for whatever is asked, so that another claims challenge is no reason to ask:
+/// Entra wants fewer calls, or the principal gets nothing at all.
+pub fn bars_challenges(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Throttled | ErrorKind::Disabled)
 }
 
 /// How long after a good fetch the keys are fetched again: an hour, give or take a tenth.

@@ -239,11 +239,11 @@ impl Tokens {
         let mut states = slot.state.subscribe();
         let mut waited = Waited::No;
         loop {
-            let now = Instant::now();
+            let (now, unix_now) = (Instant::now(), self.clock.unix_now());
             {
                 let state = states.borrow_and_update();
-                if let Some(token) = state.usable(now, self.clock.unix_now()) {
-                    return Ok((issued(slot, token), waited));
+                if let Some(token) = state.usable(now, unix_now) {
+                    return Ok((issued(slot, token, unix_now), waited));
                 }
                 if let Some(refused) = state.refused_until(now) {
                     return Err(refused);
@@ -295,7 +295,7 @@ impl Tokens {
         self.metrics.challenged(Some(&slot.identity), outcome);
         let waited = waited?;
         match &slot.state.borrow().held {
-            Some(token) => Ok((issued(slot, token), waited)),
+            Some(token) => Ok((issued(slot, token, self.clock.unix_now()), waited)),
             None => Err(slow()),
         }
     }
@@ -349,12 +349,12 @@ fn slow() -> TypedError {
     retry_in(late, Duration::from_secs(1))
 }
 
-fn issued(slot: &Slot, held: &Held) -> IssuedToken {
+fn issued(slot: &Slot, held: &Held, unix_now: u64) -> IssuedToken {
     IssuedToken {
         access_token: held.access_token.clone(),
         token_type: "Bearer".to_owned(),
         expires_on: held.expires_on,
-        refresh_on: held.refresh_on,
+        refresh_on: held.ask_again_on(unix_now),
         scope: slot.scope.clone(),
         identity: slot.identity.clone(),
         correlation_id: held.correlation_id.clone(),

@@ -402,9 +402,162 @@ async fn what_a_throttled_challenge_was_told_holds_for_the_renewal_too() {
     let (token, _) = refused(&broker, busy).await;
     pass(seconds(1_999)).await;
     assert_eq!(entra.count(Endpoint::Token), 2);
-    assert_eq!(broker.issue(&answering("graph")).await.unwrap(), token);
+    let held = broker.issue(&answering("graph")).await.unwrap();
+    assert_eq!(held.access_token, token.access_token);
     pass(seconds(2)).await;
     assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+fn quiet(seconds: &str) -> Reply {
+    Reply::error(429, "invalid_request", 90055).with_header("retry-after", seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn o07_what_a_throttled_renewal_was_told_holds_for_challenges_too() {
+    let entra = Entra::new();
+    entra.life(json!(100_800), Some(json!(1_000)));
+    let broker = broker(&entra);
+    let token = broker.issue(&answering("graph")).await.unwrap();
+    entra.script(Endpoint::Token, [quiet("3600")]);
+    pass(seconds(1_101)).await;
+    assert_eq!(entra.count(Endpoint::Token), 2);
+    for second in 0..80 {
+        let claims = NBF.replace("1800000000", &format!("{}", START + second));
+        for destination in ["graph", "mail"] {
+            let challenge = challenged(destination, &token, &claims);
+            let refused = broker.issue(&challenge).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Throttled);
+            assert!(refused.error.starts_with("invalid_request AADSTS90055"), "{}", refused.error);
+        }
+        pass(seconds(30)).await;
+    }
+    assert_eq!(entra.count(Endpoint::Token), 2);
+    assert_eq!(count(&broker, "declined").await, 160);
+    pass(seconds(1_201)).await;
+    assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_that_waits_for_a_renewal_keeps_the_quiet_that_the_renewal_was_told_to() {
+    let entra = Entra::new();
+    entra.life(json!(100_800), Some(json!(1_000)));
+    let broker = broker(&entra);
+    let token = broker.issue(&answering("graph")).await.unwrap();
+    entra.script(Endpoint::Token, [quiet("3600")]);
+    entra.delay(seconds(3));
+    while entra.count(Endpoint::Token) == 1 {
+        pass(seconds(1)).await;
+    }
+    let refused = broker.issue(&challenged("graph", &token, NBF)).await.unwrap_err();
+    assert_eq!((refused.kind, refused.retry_after), (ErrorKind::Throttled, Some(3_600)));
+    pass(seconds(3_599)).await;
+    assert_eq!(entra.count(Endpoint::Token), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn o07_challenges_to_copies_of_a_disabled_principals_token_cost_no_sign_in() {
+    let entra = Entra::new();
+    let broker = broker(&entra);
+    let disabled = Reply::error(400, "unauthorized_client", 7_000_112);
+    let (token, _) = refused(&broker, disabled.clone()).await;
+    entra.always(Endpoint::Token, Some(disabled));
+    for second in 0..19 {
+        pass(seconds(30)).await;
+        let claims = NBF.replace("1800000000", &format!("{}", START + second));
+        for destination in ["graph", "mail"] {
+            let challenge = challenged(destination, &token, &claims);
+            let refused = broker.issue(&challenge).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Disabled);
+            assert!(refused.retry_after.unwrap() <= 30);
+        }
+    }
+    assert_eq!(entra.count(Endpoint::Token), 2);
+    // The probe goes on, and finds that somebody has mended it.
+    entra.always(Endpoint::Token, None);
+    pass(seconds(91)).await;
+    broker.issue(&answering("graph")).await.unwrap();
+    assert_eq!(entra.count(Endpoint::Token), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_needs_a_token_does_not_break_the_quiet_that_a_challenge_was_told_to_keep() {
+    let entra = Entra::new();
+    entra.script(Endpoint::Token, [blocked(), quiet("3600")]);
+    let broker = broker(&entra);
+    broker.issue(&answering("graph")).await.unwrap_err();
+    let earlier = TokenRequest {
+        claims: Some(NBF.to_owned()),
+        refused: Some("0".repeat(64)),
+        ..answering("graph")
+    };
+    assert_eq!(broker.issue(&earlier).await.unwrap_err().kind, ErrorKind::Throttled);
+    // The verdict has passed, the quiet has not: told at once, without a call.
+    pass(seconds(700)).await;
+    let start = Instant::now();
+    let refused = broker.issue(&answering("graph")).await.unwrap_err();
+    assert_eq!((refused.kind, refused.retry_after), (ErrorKind::Throttled, Some(2_900)));
+    assert_eq!(start, Instant::now());
+    pass(seconds(2_899)).await;
+    assert_eq!(entra.count(Endpoint::Token), 2);
+    pass(seconds(2)).await;
+    broker.issue(&answering("graph")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_neighbour_is_no_reason_to_break_the_quiet_either() {
+    let entra = Entra::new();
+    entra.life(json!(100_800), Some(json!(50_400)));
+    let broker = broker(&entra);
+    let (token, error) = refused(&broker, quiet("3600")).await;
+    assert_eq!(error.kind, ErrorKind::Throttled);
+    // The identity's other token of the scope, from its first request on.
+    entra.always(Endpoint::Token, Some(Reply::error(400, "unauthorized_client", 7_000_112)));
+    let refused = broker.issue(&request("default", SCOPE)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Disabled);
+    pass(seconds(500)).await;
+    assert_eq!(entra.count(Endpoint::Token), 3);
+    let held = broker.issue(&answering("graph")).await.unwrap();
+    assert_eq!(held.access_token, token.access_token);
+    // As soon as it may, it asks, hours before its renewal.
+    pass(seconds(3_101)).await;
+    let refused = broker.issue(&answering("graph")).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Disabled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_a_copy_asks_once_an_hour_and_learns_of_a_disabled_principal() {
+    let entra = Entra::new();
+    entra.life(json!(100_800), Some(json!(50_400)));
+    let broker = broker(&entra);
+    let first = broker.issue(&answering("graph")).await.unwrap();
+    // As the filter does: it asks when it was told to.
+    let (mut asked, mut copy) = (0, first.clone());
+    while copy.refresh_on < START + 50_400 {
+        let now = START + 3_600 * asked;
+        assert!(copy.refresh_on > now);
+        pass(seconds(copy.refresh_on - now)).await;
+        copy = broker.issue(&answering("graph")).await.unwrap();
+        assert_eq!(copy.access_token, first.access_token);
+        asked += 1;
+    }
+    assert_eq!(asked, 13);
+    // That costs Entra nothing.
+    assert_eq!(entra.count(Endpoint::Token), 1);
+    entra.script(Endpoint::Token, [Reply::error(400, "unauthorized_client", 7_000_112)]);
+    let challenge = challenged("mail", &copy, NBF);
+    assert_eq!(broker.issue(&challenge).await.unwrap_err().kind, ErrorKind::Disabled);
+    pass(seconds(500)).await;
+    assert_eq!(broker.issue(&answering("graph")).await.unwrap_err().kind, ErrorKind::Disabled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_renewal_waits_for_quiet_nobody_is_told_to_ask_before() {
+    let entra = Entra::new();
+    entra.life(json!(3_600), Some(json!(1_000)));
+    let broker = broker(&entra);
+    refused(&broker, quiet("2000")).await;
+    pass(seconds(1_500)).await;
+    assert_eq!(broker.issue(&answering("graph")).await.unwrap().refresh_on, START + 2_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -482,7 +635,8 @@ async fn a_token_of_28_hours_is_renewed_when_entra_says_and_served_to_its_end() 
     let broker = broker(&entra);
     let first = broker.issue(&answering("graph")).await.unwrap();
     assert_eq!(first.expires_on, START + 100_800);
-    assert!((START + 50_400..=START + 55_440).contains(&first.refresh_on));
+    // Who has a copy asks again sooner, to learn whether the principal has been disabled.
+    assert_eq!(first.refresh_on, START + 3_600);
     entra.always(Endpoint::Token, Some(Reply::error(503, "temporarily_unavailable", 90033)));
     pass(seconds(50_399)).await;
     assert_eq!(entra.count(Endpoint::Token), 1);

@@ -9,6 +9,7 @@ use contract::{ErrorKind, TokenRequest, TypedError};
 use policy::claims_challenge;
 use tokio::time::Instant;
 
+use super::held::Refused;
 use crate::{
     failure::{failure, retry_in},
     refresh::{CHALLENGE_INTERVAL, LOOK, is_lasting},
@@ -82,8 +83,8 @@ pub(super) struct Challenges {
     open: Option<Open>,
     closed: Option<Closed>,
     destinations: Vec<Destination>,
-    /// Entra has asked to be left alone until then.
-    quiet_until: Option<Instant>,
+    /// Entra has asked to be left alone.
+    quiet: Option<Refused>,
 }
 
 /// The acquisition that is to be made, or being made.
@@ -133,13 +134,19 @@ impl Challenges {
         if let Some(open) = &self.open {
             return Ok(open.ticket);
         }
-        if let Some(until) = self.quiet_until.filter(|until| now < *until) {
-            return Err(throttled("Entra has asked to be left alone", until, now));
+        if let Some(refused) = self.quiet(now) {
+            return Err(refused);
         }
         self.find_room(challenge, now)?;
         self.last = Ticket(self.last.0.saturating_add(1));
         self.open = Some(Open { ticket: self.last, challenge: challenge.clone(), taken: false });
         Ok(self.last)
+    }
+
+    /// That Entra wants no calls now, whatever for, with when it does.
+    pub(super) fn quiet(&self, now: Instant) -> Option<TypedError> {
+        let Refused { error, until } = self.quiet.as_ref().filter(|quiet| now < quiet.until)?;
+        Some(retry_in(error.clone(), until.saturating_duration_since(now)))
     }
 
     /// Notes that Entra is asked for this destination, unless that is too soon.
@@ -189,10 +196,10 @@ impl Challenges {
         let Some(Open { ticket, challenge, .. }) = self.open.take() else { return };
         let claims = challenge.claims.clone();
         self.closed = Some(Closed { ticket, claims, refused: refused.cloned() });
-        self.quiet_until = None;
+        self.quiet = None;
         let Some(error) = refused else { return };
         if error.kind == ErrorKind::Throttled {
-            self.quiet_until = Some(until);
+            self.quiet = Some(Refused { error: error.clone(), until });
         }
         let known = self.destinations.iter_mut().find(|known| known.name == challenge.destination);
         if let Some(known) = known.filter(|_| is_lasting(error.kind)) {

@@ -38,7 +38,7 @@ pub(super) struct Held {
     pub(super) asked: Instant,
     /// Unix seconds of its end.
     pub(super) expires_on: u64,
-    /// Unix seconds from which asking again may give a newer one.
+    /// Unix seconds of the planned renewal or retry: a newer one may be there then.
     pub(super) refresh_on: u64,
     pub(super) correlation_id: String,
 }
@@ -62,10 +62,13 @@ impl State {
         self.usable(now, unix_now).map_or(Duration::ZERO, |held| held.rest(now, unix_now))
     }
 
-    /// The last refusal while it stands, with when to ask again. That is not later than it is
-    /// looked whether the credential has changed: to ask the broker costs no call to Entra.
+    /// The last refusal while it stands, or else that Entra wants quiet, with when to ask again.
+    /// That is not later than it is looked whether the credential has changed: to ask the broker
+    /// costs no call to Entra.
     pub(super) fn refused_until(&self, now: Instant) -> Option<TypedError> {
-        let refused = self.refused.as_ref().filter(|refused| now < refused.until)?;
+        let Some(refused) = self.refused.as_ref().filter(|refused| now < refused.until) else {
+            return self.challenges.quiet(now);
+        };
         let rest = refused.until.saturating_duration_since(now);
         let lasting = refresh::is_lasting(refused.error.kind);
         Some(retry_in(refused.error.clone(), if lasting { rest.min(refresh::LOOK) } else { rest }))
@@ -110,6 +113,11 @@ impl State {
             None if self.acquiring => return Step::Wait,
             _ => {}
         }
+        // Other claims change nothing about these: a challenge must not be the way around them.
+        let barred = |refused: &TypedError| refresh::bars_challenges(refused.kind);
+        if let Some(refused) = self.refused_until(now).filter(barred) {
+            return Step::End(Answer::Declined(refused));
+        }
         match self.challenges.admit(challenge, now) {
             Ok(admitted) => {
                 *ticket = Some(admitted);
@@ -151,6 +159,15 @@ pub(super) fn hash(token: &Secret) -> String {
 }
 
 impl Held {
+    /// Unix seconds from which whoever gets a copy now is to ask again: when there may be a newer
+    /// one, but soon enough to learn that there is none any more. Always ahead, also while the
+    /// renewal is late.
+    pub(super) fn ask_again_on(&self, unix_now: u64) -> u64 {
+        let soonest = unix_now.saturating_add(refresh::RENEWAL_FLOOR.as_secs());
+        let latest = unix_now.saturating_add(refresh::ASK_AGAIN.as_secs());
+        self.refresh_on.min(latest).max(soonest).min(self.expires_on)
+    }
+
     /// The rest of its life, by the clock that says less: one that was set back or stood still
     /// must not lengthen it.
     fn rest(&self, now: Instant, unix_now: u64) -> Duration {
@@ -165,6 +182,33 @@ impl Held {
 mod tests {
     use super::*;
     use crate::time::later;
+
+    #[test]
+    fn who_holds_a_copy_asks_again_ahead_within_the_hour_and_before_its_end() {
+        for (refresh_on, expires_on, expected) in [
+            (50_400, 100_800, 4_600),
+            (4_601, 100_800, 4_600),
+            (4_600, 100_800, 4_600),
+            (2_000, 100_800, 2_000),
+            // The renewal is late, or the clock was set forward.
+            (1_000, 100_800, 1_005),
+            (0, 100_800, 1_005),
+            // Never past the end.
+            (50_400, 1_500, 1_500),
+            (0, 1_003, 1_003),
+        ] {
+            let held = Held {
+                access_token: Secret::new("t"),
+                hash: String::new(),
+                life: Duration::ZERO,
+                asked: Instant::now(),
+                expires_on,
+                refresh_on,
+                correlation_id: String::new(),
+            };
+            assert_eq!(held.ask_again_on(1_000), expected, "{refresh_on} {expires_on}");
+        }
+    }
 
     fn check(life: u64, passed: f64, wall: i64, usable: bool) {
         let start: u64 = 1_000_000;

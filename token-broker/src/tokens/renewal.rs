@@ -42,7 +42,7 @@ struct Plan {
     /// When to acquire without another reason.
     due: Instant,
     /// Not before, whoever needs a token: one that is short-lived is not asked for with each
-    /// request.
+    /// request, and Entra may have asked for quiet.
     earliest: Instant,
     /// When to look whether the credential has changed; only while something is refused for good.
     look: Option<Instant>,
@@ -208,6 +208,9 @@ impl Keeper {
         self.log(&refused, plan.failures, pause.as_secs(), "token not acquired");
         let until = later(Instant::now(), pause);
         plan.due = until;
+        if refused.kind == ErrorKind::Throttled {
+            plan.earliest = plan.earliest.max(until);
+        }
         self.stand(refused, until, plan);
     }
 
@@ -216,18 +219,27 @@ impl Keeper {
     fn refuse_challenge(&self, refused: TypedError, plan: &mut Plan) {
         let pause = refresh::retry_after(refused.kind, 1, refused.retry_after, fastrand::f64());
         self.log(&refused, 1, pause.as_secs(), "no token for a claims challenge");
-        let until = later(Instant::now(), pause);
+        let (kind, until) = (refused.kind, later(Instant::now(), pause));
+        let rest = until.saturating_duration_since(Instant::now()).as_secs();
+        let quiet_on = self.clock.unix_now().saturating_add(rest);
         self.slot.state.send_modify(|state| {
             state.acquiring = false;
             state.challenges.close(Some(&refused), until);
+            if let Some(held) = state.held.as_mut().filter(|_| kind == ErrorKind::Throttled) {
+                // The renewal waits, too: nobody need ask for it before.
+                held.refresh_on = held.refresh_on.max(quiet_on);
+            }
         });
-        match refused.kind {
+        match kind {
             ErrorKind::Disabled => {
                 plan.due = until;
                 self.stand(refused, until, plan);
             }
             // Entra has asked for quiet, whatever for.
-            ErrorKind::Throttled => plan.due = plan.due.max(until),
+            ErrorKind::Throttled => {
+                plan.due = plan.due.max(until);
+                plan.earliest = plan.earliest.max(until);
+            }
             kind if refresh::is_lasting(kind) => self.plan_look(plan),
             _ => {}
         }
@@ -246,6 +258,10 @@ impl Keeper {
             known = state.is_disabled();
             if disabled {
                 dropped = state.held.take().is_some();
+            }
+            if refresh::bars_challenges(refused.kind) {
+                // One that was admitted during this call, and has not been asked for.
+                state.challenges.close(Some(&refused), until);
             }
             if let Some(held) = &mut state.held {
                 // Nobody need ask for a newer one before the next attempt.
