@@ -41,7 +41,8 @@ pub struct IssuedToken {
     pub token_type: String,
     /// Unix seconds after which the token must not be used.
     pub expires_on: u64,
-    /// Unix seconds from which a newer token can be had; before `expires_on`.
+    /// Unix seconds at which to ask again: there may be a newer token, or none any more. At most an
+    /// hour ahead, and not after `expires_on`.
     pub refresh_on: u64,
     /// Echo of the request: the filter refuses an answer to another question.
     pub scope: String,

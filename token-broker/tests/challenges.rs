@@ -510,6 +510,25 @@ async fn a_disabled_neighbour_is_no_reason_to_break_the_quiet_either() {
     let broker = broker(&entra);
     let (token, error) = refused(&broker, quiet("3600")).await;
     assert_eq!(error.kind, ErrorKind::Throttled);
+    disable_neighbour(&broker, &token).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_neighbour_does_not_break_the_quiet_of_a_renewal() {
+    let entra = Entra::new();
+    entra.life(json!(100_800), Some(json!(1_000)));
+    let broker = broker(&entra);
+    let token = broker.issue(&answering("graph")).await.unwrap();
+    entra.script(Endpoint::Token, [quiet("3600")]);
+    while entra.count(Endpoint::Token) == 1 {
+        pass(seconds(1)).await;
+    }
+    disable_neighbour(&broker, &token).await;
+}
+
+/// One call has been answered with a token, a second with a wish for an hour of quiet.
+async fn disable_neighbour(broker: &Broker, token: &IssuedToken) {
+    let entra = &broker.entra;
     // The identity's other token of the scope, from its first request on.
     entra.always(Endpoint::Token, Some(Reply::error(400, "unauthorized_client", 7_000_112)));
     let refused = broker.issue(&request("default", SCOPE)).await.unwrap_err();
