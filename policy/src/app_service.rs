@@ -15,8 +15,7 @@ use std::rc::Rc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    effect::Header,
-    identity_headers::header_value,
+    identity_headers::{Header, header_value},
     json::{Node, Object},
 };
 
