@@ -52,7 +52,8 @@ fn the_applications_own_token_is_refused_kept_or_replaced() {
 
 #[test]
 fn a_rule_that_answers_challenges_says_so() {
-    const ANSWERED: &str = "  a claims challenge to it is answered, and the call made again\n";
+    const ANSWERED: &str =
+        "  a claims challenge to it is answered, where route and broker are set up for it\n";
     explain(&["graph"]).is_silent_about(ANSWERED);
     let folder = Folder::with(&[(
         "policy.yaml",

@@ -4,9 +4,10 @@
 pub(crate) struct HeaderMap(Vec<u8>);
 
 impl HeaderMap {
-    /// As the host wrote it.
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+    /// As the host wrote it, if all of it can be read: a line that is not seen is not removed.
+    pub(crate) fn new(bytes: Vec<u8>) -> Option<Self> {
+        let map = Self(bytes);
+        (map.lines().count() == map.number(0).unwrap_or(0)).then_some(map)
     }
 
     /// The lines in order. What does not fit together ends the iteration.

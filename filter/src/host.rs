@@ -148,7 +148,7 @@ fn done(status: Status) -> Option<()> {
 fn headers(map: u32) -> Option<HeaderMap> {
     // SAFETY: both pointers are to locals of the caller, valid for the call.
     received(|data, size| unsafe { proxy_get_header_map_pairs(map, data, size) })
-        .map(HeaderMap::new)
+        .and_then(HeaderMap::new)
 }
 
 /// All request headers; none where the request is gone.

@@ -25,6 +25,8 @@ use crate::{
 
 /// Most requests that wait for the broker at one time, for one configuration in one VM.
 const MAX_WAITING: usize = 256;
+/// A replay waits only where fewer do: a destination that challenges must leave room for the others.
+const MAX_WAITING_FOR_REPLAY: usize = MAX_WAITING / 2;
 /// Tick period while nobody waits, in milliseconds.
 const IDLE_TICK: u32 = 1_000;
 /// Tick period to have a call dispatched at once, in milliseconds.
@@ -131,7 +133,7 @@ impl Plugin {
         let Some(headers) = host::response_headers() else { return };
         let response = Challenged::read(headers.lines());
         let replayed = || host::property(REPLAY_NOTE).is_some();
-        let may_wait = self.waiting.len() < MAX_WAITING;
+        let may_wait = self.waiting.len() < MAX_WAITING_FOR_REPLAY;
         match policy.on_challenge(&injected, &response, replayed, may_wait, now()) {
             ResponseEffect::Pass => {}
             ResponseEffect::Declined => self.metrics.event(Event::ChallengeDeclined, 1),
@@ -303,7 +305,7 @@ impl Plugin {
 
     /// Judges a stream's request and acts on it.
     fn decide(&mut self) -> (Outcome, Option<Injected>) {
-        let may_wait = self.waiting.len() < MAX_WAITING;
+        let waiting = self.waiting.len();
         let (effect, record, destination) = match &mut self.direction {
             Direction::Inbound { policy, .. } => {
                 let Some(headers) = host::request_headers() else {
@@ -313,7 +315,7 @@ impl Plugin {
                 };
                 let head = RequestHead::read(headers.lines(), &policy.config().own_headers);
                 (
-                    policy.on_request(&head, may_wait, now(), &signature::verify),
+                    policy.on_request(&head, waiting < MAX_WAITING, now(), &signature::verify),
                     INBOUND_RECORD,
                     None,
                 )
@@ -324,19 +326,21 @@ impl Plugin {
                     self.metrics.event(Event::HostFailed, 1);
                     return (apply::refuse(), None);
                 };
+                let replayed = authorization.is_some() && host::property(REPLAY_NOTE).is_some();
+                let most = if replayed { MAX_WAITING_FOR_REPLAY } else { MAX_WAITING };
                 let attempt = Attempt {
                     destination: destination.as_deref(),
                     inbound_listener: destination.is_some()
                         && host::property("xds\0listener_direction")
                             .is_some_and(|direction| direction == INBOUND_LISTENER),
-                    replayed: authorization.is_some() && host::property(REPLAY_NOTE).is_some(),
                     authorization,
+                    replayed,
                 };
                 let protocol = || match host::request_header("content-type") {
                     Ok(Some(content_type)) => Protocol::of(&content_type),
                     Ok(None) | Err(_) => Protocol::Http,
                 };
-                let effect = policy.on_request(&attempt, may_wait, now(), protocol);
+                let effect = policy.on_request(&attempt, waiting < most, now(), protocol);
                 match policy.replayed_with_newer(&attempt, &effect) {
                     Some(true) => self.metrics.event(Event::ChallengeAnswered, 1),
                     Some(false) => self.metrics.event(Event::ChallengeFailed, 1),

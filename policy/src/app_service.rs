@@ -15,8 +15,7 @@ use std::rc::Rc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    effect::Header,
-    identity_headers::header_value,
+    identity_headers::{Header, header_value},
     json::{Node, Object},
 };
 
@@ -105,7 +104,9 @@ fn principal(payload: &Object<'_>) -> String {
     let mut text = String::from(r#"{"auth_typ":"#);
     quote(&mut text, PROVIDER);
     text.push_str(r#","claims":["#);
-    let claims = payload.members().flat_map(|(name, value)| {
+    // A claim that a tenant has given the name of another's type must not be taken for that one.
+    let own = payload.members().filter(|(name, _)| !is_claim_type(name));
+    let claims = own.flat_map(|(name, value)| {
         // A list is as many claims of one type.
         let values = match value {
             Node::List(elements) => elements.as_slice(),
@@ -138,6 +139,10 @@ fn principal(payload: &Object<'_>) -> String {
 fn claim_type(name: &str) -> &str {
     let mapped = CLAIM_TYPES.iter().find(|(claim, _)| *claim == name);
     mapped.map_or(name, |(_, mapped)| *mapped)
+}
+
+fn is_claim_type(name: &str) -> bool {
+    CLAIM_TYPES.iter().any(|(_, mapped)| *mapped == name)
 }
 
 /// Appends a value as JSON.

@@ -13,7 +13,7 @@ use lru::LruCache;
 use crate::{
     claims::{ClientCredential, Groups, Kind},
     decision::Identity,
-    effect::Header,
+    identity_headers::Header,
     key_store::Grounds,
     time::UnixTime,
 };

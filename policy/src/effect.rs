@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use contract::Secret;
 
-use crate::{decision::Decision, reply::Reply};
+use crate::{decision::Decision, identity_headers::Header, reply::Reply};
 
 /// What is to be done next.
 #[derive(Debug)]
@@ -53,6 +53,3 @@ impl Edits {
         self.add.iter().flat_map(|headers| headers.iter())
     }
 }
-
-/// A header's name and value, ready for as many requests as want them.
-pub type Header = (Rc<str>, Rc<str>);

@@ -7,9 +7,11 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
     claims::Version,
-    effect::Header,
     json::{Node, Object},
 };
+
+/// A header's name and value, ready for as many requests as want them.
+pub type Header = (Rc<str>, Rc<str>);
 
 /// What the application gets where nothing is configured.
 const DEFAULT_HEADERS: [(&str, &str); 3] =

@@ -131,6 +131,9 @@ impl Outbound {
                 Effect::Wait
             }
             TokenAnswer::Authorization(header) => {
+                if let Some(error) = self.verdict(rule, attempt, &header) {
+                    return answer(Reason::TokenDenied, rule, None, Some(&error));
+                }
                 let edits = Edits { authorization: Some(header), ..Edits::default() };
                 Effect::Continue(edits, decision(Reason::Injected, Some(rule)))
             }

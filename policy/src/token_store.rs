@@ -57,6 +57,8 @@ struct Held {
     hash: Option<String>,
     fetched_at: UnixTime,
     expires_on: UnixTime,
+    /// What was said of the last challenge to it, where no waiting can mend that.
+    verdict: Option<Rc<TypedError>>,
 }
 
 /// What a request that needs a token is to do.
@@ -143,26 +145,18 @@ impl TokenStore {
         let slot = self.slots.iter_mut().find(|(held, _)| is_for(request, held));
         let Some((_, slot)) = slot else { return };
         if request.claims.is_some() {
-            return slot.on_challenge_result(request, &result, now);
+            return slot.on_challenge_result(request, result, now);
         }
         slot.in_flight = false;
-        let (error, pause) = match result {
+        match result {
             TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
-                return slot.hold(&token, now);
+                slot.hold(&token, now);
             }
-            TokenCallResult::Issued(_) | TokenCallResult::Failed => (unreachable(), None),
-            TokenCallResult::Refused(error) => {
-                let pause = error.retry_after;
-                (error, pause)
+            TokenCallResult::Issued(_) | TokenCallResult::Failed => {
+                slot.refuse(Rc::new(unreachable()), now);
             }
-        };
-        slot.failures = slot.failures.saturating_add(1);
-        slot.refusal = Some(Refusal { reason: reason_of(error.kind), error: Rc::new(error) });
-        let backoff = 1_u64.checked_shl(slot.failures.saturating_sub(1)).unwrap_or(u64::MAX);
-        let pause = pause.map_or(backoff.min(MAX_BACKOFF_SECONDS), |seconds| {
-            seconds.clamp(1, MAX_RETRY_AFTER_SECONDS)
-        });
-        slot.next_fetch = now.plus(pause);
+            TokenCallResult::Refused(error) => slot.refuse(Rc::new(error), now),
+        }
     }
 
     fn slot(&self, request: &TokenRequest) -> Option<&Slot> {
@@ -196,7 +190,8 @@ impl Slot {
         };
         let expires_on = UnixTime(token.expires_on);
         let hash = token.token_hash.clone();
-        let before = self.current.replace(Held { header, hash, fetched_at, expires_on });
+        let held = Held { header, hash, fetched_at, expires_on, verdict: None };
+        let before = self.current.replace(held);
         if !same {
             self.previous = before.map(|held| held.header);
         }
@@ -206,6 +201,23 @@ impl Slot {
         // At the latest when the token is no longer used, whatever the answer says.
         let last = token.expires_on.saturating_sub(MARGIN_SECONDS);
         self.next_fetch = UnixTime(token.refresh_on.min(last)).max(now.plus(pause));
+    }
+
+    /// Another token was refused. The one that is held stays good, except of a principal that
+    /// somebody has switched off: to go on with it for a day would undo that.
+    fn refuse(&mut self, error: Rc<TypedError>, now: UnixTime) {
+        if error.kind == ErrorKind::Disabled
+            && let Some(held) = self.current.take()
+        {
+            self.previous = Some(held.header);
+        }
+        self.failures = self.failures.saturating_add(1);
+        let backoff = 1_u64.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u64::MAX);
+        let pause = error.retry_after.map_or(backoff.min(MAX_BACKOFF_SECONDS), |seconds| {
+            seconds.clamp(1, MAX_RETRY_AFTER_SECONDS)
+        });
+        self.refusal = Some(Refusal { reason: reason_of(error.kind), error });
+        self.next_fetch = now.plus(pause);
     }
 }
 

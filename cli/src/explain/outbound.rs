@@ -75,7 +75,7 @@ pub(super) fn explain(
             }
             let answers = made.rule.as_deref().is_some_and(|rule| answering.contains(rule));
             if answers && edits.authorization.is_some() {
-                output.line("  a claims challenge to it is answered, and the call made again");
+                output.line("  a claims challenge to it is answered, where route and broker are set up for it");
             }
             if edits.removed().next().is_none() && edits.authorization.is_none() {
                 output.line("  the call as the application made it");

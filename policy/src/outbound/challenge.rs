@@ -6,7 +6,9 @@
 //! whether the upstream stays. The upstream writes the response, so it decides nothing here but
 //! whether to be asked once more: not how often, not with what, and not whether Envoy tries again.
 
-use contract::Secret;
+use std::rc::Rc;
+
+use contract::{Secret, TypedError};
 
 use super::{Attempt, Injected, Outbound, OutboundRule};
 use crate::{claims_challenge, effect::Effect, time::UnixTime, www_authenticate};
@@ -59,8 +61,9 @@ impl Outbound {
     /// A response with a `WWW-Authenticate` came on an attempt that a token was injected into.
     ///
     /// It counts where the rule says so, the response is a 401 with claims that may be sent on, and
-    /// the request has not been made again before. `may_wait` is false where too many wait already; `replayed` says whether we asked for this
-    /// attempt: each request is made again once. It is only asked of what is a challenge.
+    /// the request has not been made again before. `may_wait` is false where too many wait already;
+    /// `replayed` says whether we asked for this attempt: each request is made again once. It is
+    /// only asked of what is a challenge.
     pub fn on_challenge(
         &mut self,
         injected: &Injected,
@@ -103,13 +106,30 @@ impl Outbound {
         attempt.replayed && attempt.carries(token) && self.tokens.is_challenged(&rule.token)
     }
 
-    /// Of a replay that goes out: whether it has another token than was refused. Without one the
-    /// application gets the challenge, from the upstream that is asked once more.
+    /// What a replay is told whose token was refused, when the broker was refused another for good:
+    /// the API knows nothing of that, and would only challenge again.
+    pub(super) fn verdict(
+        &self,
+        rule: &OutboundRule,
+        attempt: &Attempt<'_>,
+        token: &Secret,
+    ) -> Option<Rc<TypedError>> {
+        let refused = attempt.replayed && attempt.carries(token);
+        refused.then(|| self.tokens.verdict(&rule.token)).flatten()
+    }
+
+    /// Of a replay that need not wait: whether it goes out with another token than was refused.
+    /// Otherwise the application gets the broker's refusal, or the challenge from the upstream that
+    /// is asked once more.
     pub fn replayed_with_newer(&self, attempt: &Attempt<'_>, effect: &Effect) -> Option<bool> {
-        let Effect::Continue(edits, _) = effect else { return None };
-        attempt
-            .replayed
-            .then(|| edits.authorization.as_ref().is_some_and(|token| !attempt.carries(token)))
+        let newer = match effect {
+            Effect::Wait => return None,
+            Effect::Reply(..) => false,
+            Effect::Continue(edits, _) => {
+                edits.authorization.as_ref().is_some_and(|token| !attempt.carries(token))
+            }
+        };
+        attempt.replayed.then_some(newer)
     }
 
     fn challenged_rule(&self, destination: &str) -> Option<&OutboundRule> {

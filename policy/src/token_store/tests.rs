@@ -120,6 +120,29 @@ fn a_failed_renewal_keeps_the_token() {
 }
 
 #[test]
+fn b08_a_disabled_principals_token_is_no_longer_used() {
+    let half = T.plus(LIFE / 2);
+    let challenge = TokenRequest {
+        claims: Some("{}".to_owned()),
+        refused: Some("h".to_owned()),
+        ..request("graph")
+    };
+    for call in [request("graph"), challenge] {
+        let mut store = holding("a");
+        for (after, text) in [(0, "token_denied 20"), (19, "token_denied 1"), (20, "wait")] {
+            store.on_result(&call, refused(ErrorKind::Disabled, Some(20)), half);
+            check(&store, half.plus(after), text);
+            assert_eq!(store.next_call(half.plus(after)).is_some(), text == "wait");
+        }
+        // An attempt that Envoy makes again still carries it, however often that was said.
+        assert!(store.is_ours(b"Bearer a"));
+        let again = half.plus(20);
+        store.on_result(&request("graph"), TokenCallResult::Issued(issued("b", again)), again);
+        check(&store, again, "Bearer b");
+    }
+}
+
+#[test]
 fn an_answer_that_ends_too_soon_leaves_the_token_that_is_held() {
     let half = T.plus(LIFE / 2);
     for (seconds, expected) in [(30, "Bearer a"), (31, "Bearer b")] {

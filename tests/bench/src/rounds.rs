@@ -40,7 +40,7 @@ pub(crate) struct Effort {
 }
 
 /// Tokens that our decision cache (8 MiB) holds at the same time, with room to spare.
-const LIVE_TOKENS: usize = 3_000;
+const LIVE_TOKENS: usize = 2_500;
 
 /// Requests before those that are measured, so that the row's code and data are in the caches.
 const PRIMING: usize = 16;

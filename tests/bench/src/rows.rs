@@ -91,7 +91,7 @@ pub(crate) const FLATNESS: [Row; 6] = [
     inbound("rules_1000", Filter::OursWithRules(1_000), Requests::OneToken),
     inbound("tenants_10000", Filter::OursWithTenants(10_000), Requests::OneToken),
     inbound("tokens_1", Filter::Ours, Requests::OneToken),
-    inbound("tokens_3000", Filter::Ours, Requests::LiveTokens),
+    inbound("tokens_2500", Filter::Ours, Requests::LiveTokens),
 ];
 
 /// Ratio of added CPU, under its name in the JSON.
@@ -139,5 +139,5 @@ pub(crate) const RATIOS: [Ratio; 7] = [
 pub(crate) const FLATNESS_RATIOS: [Ratio; 3] = [
     budget(ratio("rules_1000_vs_1", "rules_1000", "rules_1"), 1.15, 1.15),
     budget(ratio("tenants_10000_vs_1", "tenants_10000", "tokens_1"), 1.15, 1.15),
-    budget(ratio("tokens_3000_vs_1", "tokens_3000", "tokens_1"), 1.15, 1.15),
+    budget(ratio("tokens_2500_vs_1", "tokens_2500", "tokens_1"), 1.15, 1.15),
 ];

@@ -90,7 +90,7 @@ async fn o07_a_thousand_challenged_requests_make_one_acquisition() {
             started.elapsed().as_millis()
         );
         assert_eq!(acquired, 1);
-        assert!(served >= 256, "{served}");
+        assert!(served >= 128, "{served}");
         assert!(stack.graph.count() - before <= 2_000);
         no_trap(&stack).await;
     }

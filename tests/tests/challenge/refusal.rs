@@ -85,6 +85,64 @@ async fn b08_a_disabled_application_is_told_so() {
     assert!(answer.json()["code"].as_str().is_some_and(|code| code.contains("AADSTS7000112")));
 }
 
+/// The product with a token that Graph refuses, and a broker that is refused another.
+async fn refused_another(error: Value) -> (Stack, StandIn) {
+    let (stack, broker) = challenged(Stack::builder()).await;
+    broker.say(move |_| Said::Answer(403, error.to_string()));
+    (stack, broker)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b08_a_block_that_answers_a_challenge_reaches_the_application_and_not_the_apis_401() {
+    let (stack, broker) = refused_another(json!({
+        "error": "interaction_required AADSTS53003: Conditional Access does not allow it",
+        "kind": "claims_challenge",
+        "retry_after": 30,
+        "claims": CLAIMS,
+        "correlation_id": "0000aaaa-11bb-cccc-dd22-eeeeee333333",
+    }))
+    .await;
+    let before = stack.graph.count();
+    for calls in 1..=3 {
+        let answer = post().send(stack.envoy.outbound).await;
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        assert_eq!(answer.header("content-type").as_deref(), Some("application/problem+json"));
+        assert_eq!(answer.header("www-authenticate"), None);
+        assert_eq!(answer.header("x-entra-retry"), None);
+        let problem = answer.json();
+        let code = problem["code"].as_str().expect("a code");
+        assert!(code.starts_with("interaction_required AADSTS53003"), "{code}");
+        assert_eq!(problem["kind"], "claims_challenge");
+        assert_eq!(problem["correlation_id"], "0000aaaa-11bb-cccc-dd22-eeeeee333333");
+        assert_eq!(problem["claims"], CLAIMS);
+        // Graph is not asked to say it twice.
+        assert_eq!(stack.graph.count(), before + calls);
+    }
+    assert_eq!(challenges(&broker).len(), 1);
+    counted(&stack, "failed", 3).await;
+    // Where nothing is challenged the token is as good as it was.
+    stack.graph.respond_with(|_| Reply::json(&you()));
+    assert_eq!(me().send(stack.envoy.outbound).await.status, 200);
+    no_trap(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b08_when_a_challenge_finds_the_principal_disabled_its_token_is_not_used_again() {
+    let (stack, _broker) = refused_another(json!({
+        "error": "unauthorized_client AADSTS7000112: the application is disabled",
+        "kind": "disabled",
+        "retry_after": 30,
+    }))
+    .await;
+    let before = stack.graph.count();
+    for _ in 0..3 {
+        let answer = me().send(stack.envoy.outbound).await;
+        assert_eq!((answer.status, &answer.json()["kind"]), (403, &json!("disabled")));
+    }
+    assert_eq!(bearers(&stack, before), ["first"]);
+    no_trap(&stack).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn b08_without_the_broker_the_application_is_told_what_to_do_too() {
     let stack = Stack::builder().without_broker().start().await;

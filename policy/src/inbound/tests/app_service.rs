@@ -43,6 +43,20 @@ fn a_verified_caller_has_app_services_headers_beside_the_others() {
 }
 
 #[test]
+fn no_claim_is_taken_for_another_by_its_name() {
+    let oid = "http://schemas.microsoft.com/identity/claims/objectidentifier";
+    let claims = with(user(), json!({ (oid): "administrator" }));
+    let effect = ask(&mut ready(&asking()), &read(&KEY.token(&claims)));
+    let headers = of_app_service(effect);
+    let principal = headers.iter().find_map(|line| line.strip_prefix("x-ms-client-principal: "));
+    let principal = STANDARD.decode(principal.unwrap()).unwrap();
+    let principal: Value = serde_json::from_slice(&principal).unwrap();
+    let claims = principal["claims"].as_array().unwrap();
+    let found: Vec<&Value> = claims.iter().filter(|claim| claim["typ"] == oid).collect();
+    assert_eq!(found, [&json!({"typ": oid, "val": USER})]);
+}
+
+#[test]
 fn h08_a_callers_app_service_headers_are_replaced_or_removed() {
     for (config, expected) in [(asking(), 3), (config(), 0)] {
         let names =

@@ -183,8 +183,10 @@ fn o07_a_broker_that_gives_tokens_no_name_is_asked_nothing() {
 fn o07_without_another_token_the_replay_gets_the_challenge_again_and_it_stays() {
     for result in [
         Failed,
-        refused(ErrorKind::ClaimsChallenge, None),
+        refused(ErrorKind::Transient, None),
         refused(ErrorKind::Throttled, Some(20)),
+        refused(ErrorKind::Credential, None),
+        refused(ErrorKind::Config, None),
         named("first"),
         issued("no\nheader"),
     ] {
@@ -201,12 +203,74 @@ fn o07_without_another_token_the_replay_gets_the_challenge_again_and_it_stays() 
     }
 }
 
+/// A challenge to `first` that was answered so.
+fn challenged_and(result: TokenCallResult) -> Outbound {
+    let mut outbound = holding_first();
+    respond(&mut outbound, &Response::default());
+    let call = outbound.next_call(NOW).unwrap();
+    outbound.on_result(&call, result, NOW);
+    outbound
+}
+
+#[test]
+fn b08_a_refusal_for_good_is_told_to_whoever_is_challenged_and_to_no_other() {
+    for kind in [ErrorKind::ClaimsChallenge, ErrorKind::Denied] {
+        let mut outbound = challenged_and(refused(kind, None));
+        check_replay(&outbound, "token_denied", Some(false));
+        // Also who is challenged later, without a call, and without a place among those who wait.
+        let later = Response { may_wait: false, now: NOW.plus(29), ..Response::default() };
+        assert_eq!(respond(&mut outbound, &later), ResponseEffect::Replay);
+        assert_eq!(outbound.next_call(later.now), None);
+        check_replay(&outbound, "token_denied", Some(false));
+        // The token is still good where it is not challenged.
+        for attempt in [attempt("graph"), bringing("graph", b"Bearer first")] {
+            check(&outbound, &attempt, "injected authorization=Bearer first");
+        }
+        // Then the broker is asked again, and what it says now counts.
+        let later = Response { now: NOW.plus(30), ..Response::default() };
+        assert_eq!(respond(&mut outbound, &later), ResponseEffect::Replay);
+        check_replay(&outbound, "wait", None);
+        let effect = outbound.on_request(&replay("first"), false, NOW, Protocol::default);
+        assert_eq!(effect.decision().map(|decision| decision.reason), Some(Reason::Injected));
+        let call = outbound.next_call(later.now).unwrap();
+        outbound.on_result(&call, Failed, later.now);
+        check_replay(&outbound, "injected authorization=Bearer first", Some(false));
+    }
+}
+
+#[test]
+fn b08_a_refusal_says_nothing_of_a_token_that_came_meanwhile() {
+    let mut outbound = holding_first();
+    respond(&mut outbound, &Response::default());
+    let challenge = outbound.next_call(NOW).unwrap();
+    let renewal = outbound.config().rules[0].token.clone();
+    outbound.on_result(&renewal, named("renewed"), NOW);
+    outbound.on_result(&challenge, refused(ErrorKind::ClaimsChallenge, None), NOW);
+    check_replay(&outbound, "injected authorization=Bearer renewed", Some(true));
+    check(&outbound, &replay("renewed"), "injected authorization=Bearer renewed");
+}
+
+#[test]
+fn b08_after_a_challenge_a_disabled_principals_token_goes_nowhere() {
+    let mut outbound = challenged_and(refused(ErrorKind::Disabled, None));
+    check_replay(&outbound, "token_denied", Some(false));
+    for attempt in [attempt("graph"), bringing("graph", b"Bearer first")] {
+        check(&outbound, &attempt, "token_denied");
+    }
+    // Who was under way with it is told so too, when the challenge comes.
+    let late = Response { may_wait: false, ..Response::default() };
+    assert_eq!(respond(&mut outbound, &late), ResponseEffect::Replay);
+    assert!(outbound.next_call(NOW).is_none());
+}
+
 #[test]
 fn o07_a_destination_that_challenges_everything_does_not_set_the_pace() {
     for (result, pause) in [
         (named("second"), 30),
         (named("first"), 30),
-        (refused(ErrorKind::ClaimsChallenge, None), 30),
+        (refused(ErrorKind::Config, None), 30),
+        (refused(ErrorKind::Transient, Some(1)), 30),
+        (refused(ErrorKind::Transient, Some(31)), 31),
         (refused(ErrorKind::Throttled, Some(20)), 20),
         (refused(ErrorKind::Throttled, Some(0)), 1),
         (refused(ErrorKind::Throttled, Some(u64::MAX)), 300),
