@@ -112,7 +112,8 @@ async fn counters_have_direction_and_reason_as_labels() {
     for request in [read(), read().bearer(&token), read().bearer(&token)] {
         stack.call(&request).await;
     }
-    stack.call_graph(Request::get("/v1.0/users")).await;
+    let users = Request::get("/v1.0/users").host("graph.microsoft.com");
+    stack.until(stack.envoy.outbound, &users, 200).await;
     let expected = [
         r#"entra_sidecar_decision{direction="inbound",reason="token_missing"} 1"#,
         r#"entra_sidecar_decision{direction="inbound",reason="allowed"} 2"#,

@@ -27,7 +27,9 @@ pub(super) async fn serve(listener: TcpListener, entra: SocketAddr, state: Arc<S
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let service = service_fn(move |request| tunnel(request, entra, Arc::clone(&state)));
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // Who has nothing more to say still gets its answer.
+            let mut http = http1::Builder::new();
+            let connection = http.half_close(true).serve_connection(TokioIo::new(stream), service);
             // What goes wrong on a connection is seen by its client.
             drop(connection.with_upgrades().await);
         });
