@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use crate::host;
 use contract::{ErrorKind, IssuedToken, KeySets, KeysRefresh, TokenRequest, TypedError, route};
 use policy::token_store::TokenCallResult;
+
+use crate::host;
 
 /// How long the broker may take: longer than it lets anybody wait, shorter than the stream idle
 /// timeout of what we ship.

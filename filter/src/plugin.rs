@@ -258,21 +258,18 @@ impl Plugin {
                 }
             }
             Direction::Outbound { policy } => {
-                let calls: Vec<_> = std::iter::from_fn(|| policy.next_call(now)).collect();
-                let mut failed = false;
-                for request in calls {
+                let due: Vec<_> = std::iter::from_fn(|| policy.next_call(now)).collect();
+                let mut failed = Vec::new();
+                for request in due {
                     match broker::fetch_token(cluster, &request) {
-                        Some(token) => {
-                            self.calls.push((token, Call::Token(request)));
-                        }
-                        None => {
-                            failed = true;
-                            policy.on_result(&request, TokenCallResult::Failed, now);
-                            self.metrics.event(Event::TokenFailed, 1);
-                        }
+                        Some(token) => self.calls.push((token, Call::Token(request))),
+                        None => failed.push(request),
                     }
                 }
-                if failed {
+                for request in &failed {
+                    self.take_token(request, TokenCallResult::Failed, now);
+                }
+                if !failed.is_empty() {
                     self.wake();
                 }
             }

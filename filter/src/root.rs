@@ -2,13 +2,14 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use policy::config::Config;
+
 use crate::{
     host::{self, Level},
     plugin::Plugin,
     signature,
     stream::Stream,
 };
-use policy::config::Config;
 
 /// The root context of one plugin in one VM.
 pub(crate) struct Root {
