@@ -63,6 +63,11 @@ impl Attempt<'_> {
     fn carries(&self, token: &Secret) -> bool {
         self.authorization.as_deref() == Some(token.expose().as_bytes())
     }
+
+    /// Whether this is the replay of an attempt whose challenge was to this token.
+    fn was_refused(&self, token: &Secret) -> bool {
+        self.replayed && self.carries(token)
+    }
 }
 
 impl Outbound {

@@ -55,7 +55,7 @@ impl<'a> Challenged<'a> {
 impl Outbound {
     /// Whether responses from a destination are to be looked at for challenges at all.
     pub fn answers_challenges(&self, destination: &str) -> bool {
-        self.rule(destination).is_some_and(|rule| rule.token.claims_challenges)
+        self.challenged_rule(destination).is_some()
     }
 
     /// A response with a `WWW-Authenticate` came on an attempt that a token was injected into.
@@ -103,7 +103,7 @@ impl Outbound {
         attempt: &Attempt<'_>,
         token: &Secret,
     ) -> bool {
-        attempt.replayed && attempt.carries(token) && self.tokens.is_challenged(&rule.token)
+        attempt.was_refused(token) && self.tokens.is_challenged(&rule.token)
     }
 
     /// What a replay is told whose token was refused, when the broker was refused another for good:
@@ -114,8 +114,7 @@ impl Outbound {
         attempt: &Attempt<'_>,
         token: &Secret,
     ) -> Option<Rc<TypedError>> {
-        let refused = attempt.replayed && attempt.carries(token);
-        refused.then(|| self.tokens.verdict(&rule.token)).flatten()
+        attempt.was_refused(token).then(|| self.tokens.verdict(&rule.token)).flatten()
     }
 
     /// Of a replay that need not wait: whether it goes out with another token than was refused.
