@@ -23,6 +23,20 @@ pub struct TypedError {
     pub trace_id: Option<String>,
 }
 
+impl TypedError {
+    /// A refusal of this kind, with nothing else known.
+    pub fn new(kind: ErrorKind, error: impl Into<String>) -> Self {
+        Self {
+            error: error.into(),
+            kind,
+            retry_after: None,
+            claims: None,
+            correlation_id: None,
+            trace_id: None,
+        }
+    }
+}
+
 /// The closed list of kinds; each has one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

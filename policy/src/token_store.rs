@@ -246,14 +246,8 @@ fn acceptable(token: &IssuedToken, request: &TokenRequest, now: UnixTime) -> boo
 
 /// What is said of a broker that said nothing, or nothing of use.
 fn unreachable() -> TypedError {
-    TypedError {
-        error: "broker_unavailable: the token broker gave no usable answer".to_owned(),
-        kind: ErrorKind::Transient,
-        retry_after: None,
-        claims: None,
-        correlation_id: None,
-        trace_id: None,
-    }
+    let text = "broker_unavailable: the token broker gave no usable answer";
+    TypedError::new(ErrorKind::Transient, text)
 }
 
 /// What a caller is told: only what no waiting can mend is "denied".

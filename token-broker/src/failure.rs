@@ -11,14 +11,7 @@ const MAX_FOREIGN: usize = 200;
 
 /// A refusal of this kind, with nothing else known.
 pub fn failure(kind: ErrorKind, error: impl Into<String>) -> TypedError {
-    TypedError {
-        error: error.into(),
-        kind,
-        retry_after: None,
-        claims: None,
-        correlation_id: None,
-        trace_id: None,
-    }
+    TypedError::new(kind, error)
 }
 
 /// The same refusal with the whole seconds after which to ask again, at least one.
