@@ -153,7 +153,13 @@ impl EnvoyConfig {
         let removed = members.and_then(|members| members.remove("transport_socket"));
         assert!(removed.is_some(), "envoy.yaml has no TLS for {cluster}");
         // Envoy takes `auto_config` only where ALPN can choose.
-        let options = cluster_value
+        self.http1_only(cluster);
+    }
+
+    /// Speaks HTTP/1.1 to a cluster, whatever it offers.
+    pub fn http1_only(&mut self, cluster: &str) {
+        let options = self
+            .cluster_mut(cluster)
             .pointer_mut(
                 "/typed_extension_protocol_options\
                  /envoy.extensions.upstreams.http.v3.HttpProtocolOptions",

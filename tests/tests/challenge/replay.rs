@@ -6,18 +6,7 @@ use super::*;
 
 /// HTTP/1.1 towards Graph, whatever it offers.
 fn http1_upstream(builder: Builder) -> Builder {
-    builder.configure(|config| {
-        let options = config
-            .cluster_mut("graph")
-            .pointer_mut(
-                "/typed_extension_protocol_options\
-                 /envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            )
-            .and_then(Value::as_object_mut)
-            .expect("the cluster's HTTP options");
-        options.remove("auto_config");
-        options.insert("explicit_http_config".into(), json!({"http_protocol_options": {}}));
-    })
+    builder.configure(|config| config.http1_only("graph"))
 }
 
 /// Two attempts, alike but for the token.

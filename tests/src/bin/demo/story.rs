@@ -14,7 +14,7 @@ use e2e::{
     },
     stack::{
         Stack, unix_now,
-        world::{WEB, user},
+        world::{WEB, payer, user},
     },
     upstream::Reply,
 };
@@ -105,9 +105,8 @@ impl Story<'_> {
         println!("\nA payment needs authentication context c2 of Conditional Access");
         let entra = &self.stack.entra;
         let pay = |token: String| Request::post("/orders/7/pay", b"{}").bearer(&token);
-        let capable = || user(entra, &["Orders.Pay"]).claim("xms_cc", json!(["cp1"]));
         let before = self.stack.application.count();
-        let weak = pay(capable().sign());
+        let weak = pay(user(entra, &["Orders.Pay"]).claim("xms_cc", json!(["cp1"])).sign());
         let answer =
             self.call_in("signed in with a password", &weak, 401, "step_up_required").await;
         let asked = challenged_claims(&answer).unwrap_or_default();
@@ -118,7 +117,7 @@ impl Story<'_> {
         );
         let untouched = self.stack.application.count() == before;
         self.check(untouched, "a payment went on without the step-up");
-        let strong = pay(capable().claim("acrs", json!(["c2"])).sign());
+        let strong = pay(payer(entra).sign());
         self.call_in("signed in again, with the claims", &strong, 200, "allowed").await;
     }
 
