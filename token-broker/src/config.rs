@@ -62,7 +62,7 @@ impl Authority {
 }
 
 /// An identity and what may be asked for with it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Where its tokens come from.
     pub source: Source,
@@ -73,7 +73,7 @@ pub struct Identity {
 }
 
 /// The kinds of sources.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// An application with a secret.
     ClientSecret {
@@ -103,7 +103,7 @@ pub struct Application {
 }
 
 /// Where a client secret is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretLocation {
     /// In a file, read at each acquisition.
     File(PathBuf),
@@ -112,7 +112,7 @@ pub enum SecretLocation {
 }
 
 /// The listeners.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Tokens and keys.
     pub api: Api,

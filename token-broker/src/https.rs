@@ -4,7 +4,13 @@
 //! and those of `ca_file`. Redirects are not followed, answers are bounded in bytes and time. It
 //! must not know what is asked for; `entra` makes the requests and reads the answers.
 
-use std::{future::Future, path::Path, pin::Pin, time::Duration};
+use std::{
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use contract::Secret;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -49,6 +55,32 @@ pub trait Transport: Send + Sync + 'static {
         request: Request<Secret>,
         limit: usize,
     ) -> Boxed<'_, Result<Answer, TransportFailure>>;
+}
+
+/// Sends by the transport of the configuration in force, whoever holds it and since when.
+pub struct Replaceable(RwLock<Arc<dyn Transport>>);
+
+impl Replaceable {
+    /// Sends by `transport` at first.
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Self(RwLock::new(transport))
+    }
+
+    /// Sends by `transport` from now on; what is under way ends as it began.
+    pub fn replace(&self, transport: Arc<dyn Transport>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = transport;
+    }
+}
+
+impl Transport for Replaceable {
+    fn send(
+        &self,
+        request: Request<Secret>,
+        limit: usize,
+    ) -> Boxed<'_, Result<Answer, TransportFailure>> {
+        let transport = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        Box::pin(async move { transport.send(request, limit).await })
+    }
 }
 
 /// An answer of any status.

@@ -34,11 +34,17 @@ use crate::{
 /// that it learns why. The fetch goes on.
 const WAIT: Duration = Duration::from_secs(8);
 
-/// The keys of all configured authorities.
+/// The keys of all authorities of one configuration.
 pub struct Keys {
-    authorities: Vec<Arc<Slot>>,
+    authorities: Vec<Arc<Holding>>,
+    transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+}
+
+/// One authority's keys.
+struct Holding {
+    slot: Arc<Slot>,
     /// Ends with the owner.
     _upkeep: JoinSet<()>,
 }
@@ -90,36 +96,58 @@ impl Keys {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let mut upkeep = JoinSet::new();
-        let authorities: Vec<Arc<Slot>> = authorities
+        Self { authorities: Vec::new(), transport, clock, metrics }.followed_by(authorities)
+    }
+
+    /// The keys of the next configuration: an authority that is here already goes on with its keys,
+    /// and with the limit on its refreshes.
+    #[must_use]
+    pub fn followed_by(&self, authorities: Vec<Authority>) -> Self {
+        let known = |authority: &Authority| {
+            self.authorities.iter().find(|holding| holding.slot.authority == *authority)
+        };
+        let authorities = authorities
             .into_iter()
-            .map(|authority| {
-                Arc::new(Slot {
-                    issuer: authority.issuer(),
-                    authority,
-                    kept: Mutex::new(Kept { fetching: true, ..Kept::default() }),
-                    ended: watch::Sender::new(0),
-                    wanted: Notify::new(),
-                })
+            .map(|authority| match known(&authority) {
+                Some(holding) => Arc::clone(holding),
+                None => Arc::new(self.hold(authority)),
             })
             .collect();
-        for slot in &authorities {
-            upkeep.spawn(upkeep::keep(
-                Arc::clone(slot),
-                Arc::clone(&transport),
-                Arc::clone(&clock),
-                Arc::clone(&metrics),
-            ));
+        Self {
+            authorities,
+            transport: Arc::clone(&self.transport),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
         }
-        Self { authorities, clock, metrics, _upkeep: upkeep }
+    }
+
+    fn hold(&self, authority: Authority) -> Holding {
+        let slot = Arc::new(Slot {
+            issuer: authority.issuer(),
+            authority,
+            kept: Mutex::new(Kept { fetching: true, ..Kept::default() }),
+            ended: watch::Sender::new(0),
+            wanted: Notify::new(),
+        });
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(upkeep::keep(
+            Arc::clone(&slot),
+            Arc::clone(&self.transport),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.metrics),
+        ));
+        Holding { slot, _upkeep: upkeep }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.authorities.iter().map(|holding| holding.slot.as_ref())
     }
 
     /// Everything that is known now.
     pub fn sets(&self) -> KeySets {
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
         let key_sets = self
-            .authorities
-            .iter()
+            .slots()
             .map(|slot| {
                 let kept = slot.kept();
                 let alive = kept.age(now, unix_now).is_some();
@@ -141,7 +169,7 @@ impl Keys {
     /// Fetches the keys of an authority anew, once for all who ask at the same time, and at most
     /// once per [`REFRESH_INTERVAL_SECONDS`].
     pub async fn refresh(&self, request: &KeysRefresh) -> Result<KeySets, TypedError> {
-        let Some(slot) = self.authorities.iter().find(|slot| slot.issuer == request.issuer) else {
+        let Some(slot) = self.slots().find(|slot| slot.issuer == request.issuer) else {
             self.metrics.keys_refresh_requested("unknown_authority");
             return Err(failure(
                 ErrorKind::Config,
@@ -182,8 +210,7 @@ impl Keys {
     /// Per authority its issuer, the age of its keys in seconds, and their number.
     pub fn ages(&self) -> Vec<(String, Option<u64>, usize)> {
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
-        self.authorities
-            .iter()
+        self.slots()
             .map(|slot| {
                 let kept = slot.kept();
                 let age = kept.age(now, unix_now);

@@ -8,7 +8,7 @@
 //!
 //! No request to the broker can choose where it asks: hosts come from the configured clouds.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 pub mod config;
 pub mod entra;
@@ -18,16 +18,18 @@ pub mod https;
 pub mod keys;
 pub mod metrics;
 pub mod refresh;
+pub mod reload;
 pub mod server;
 pub mod source;
 pub mod time;
 pub mod tokens;
 
-use config::Config;
-use https::Transport;
+use config::{Config, Identity, environment::Environment};
+use https::{Replaceable, Transport};
 use keys::Keys;
 use metrics::Metrics;
-use server::{Listeners, State};
+use reload::Reload;
+use server::{Listeners, Serving, State};
 use time::Clock;
 use tokens::{Entitlement, Tokens};
 
@@ -40,19 +42,7 @@ pub fn start(
     clock: &Arc<dyn Clock>,
 ) -> Arc<State> {
     let metrics = Arc::new(Metrics::default());
-    let entitlements = config
-        .identities
-        .iter()
-        .map(|(name, identity)| {
-            let source = source::from_config(&identity.source, transport);
-            let entitlement = Entitlement {
-                source,
-                scopes: identity.scopes.clone(),
-                capability: identity.capability,
-            };
-            (name.clone(), entitlement)
-        })
-        .collect();
+    let entitlements = entitlements(&config.identities, transport);
     let keys = Keys::start(
         config.authorities.clone(),
         Arc::clone(transport),
@@ -60,19 +50,56 @@ pub fn start(
         Arc::clone(&metrics),
     );
     let tokens = Tokens::start(entitlements, Arc::clone(clock), Arc::clone(&metrics));
-    Arc::new(State { tokens, keys, metrics })
+    let serving = Serving { tokens: Arc::new(tokens), keys: Arc::new(keys) };
+    Arc::new(State::new(serving, metrics))
 }
 
-/// Runs the broker until `stop` is done.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-    let https = https::Https::new(config.ca_file.as_deref(), config.proxy.clone())
-        .map_err(|error| StartError(format!("ca_file: {error}")))?;
+/// What may be asked for with each identity.
+fn entitlements<'a>(
+    identities: impl IntoIterator<Item = (&'a String, &'a Identity)>,
+    transport: &Arc<dyn Transport>,
+) -> BTreeMap<String, Entitlement> {
+    let entitled = |(name, identity): (&String, &Identity)| {
+        let source = source::from_config(&identity.source, transport);
+        let scopes = identity.scopes.clone();
+        (name.clone(), Entitlement { source, scopes, capability: identity.capability })
+    };
+    identities.into_iter().map(entitled).collect()
+}
+
+/// Runs the broker until `stop` is done. It follows changes of `file`, where the configuration
+/// comes from one.
+pub async fn run(
+    config: Config,
+    file: Option<PathBuf>,
+    environment: Box<dyn Environment>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let connect: reload::Connect = Box::new(|config| {
+        https::Https::new(config.ca_file.as_deref(), config.proxy.clone())
+            .map(|https| Arc::new(https) as Arc<dyn Transport>)
+            .map_err(|error| error.to_string())
+    });
+    let first = connect(&config).map_err(|error| StartError(format!("ca_file: {error}")))?;
     let listeners =
         Listeners::bind(&config.listen).await.map_err(|error| StartError(error.to_string()))?;
-    let transport: Arc<dyn Transport> = Arc::new(https);
+    let replaceable = Arc::new(Replaceable::new(first));
+    let transport: Arc<dyn Transport> = Arc::<Replaceable>::clone(&replaceable);
     let clock: Arc<dyn Clock> = Arc::new(time::SystemClock);
     let state = start(&config, &transport, &clock);
-    listeners.serve(state, stop).await;
+    let following = async {
+        match file {
+            Some(file) => {
+                let reload = Reload::new(file, environment, config, replaceable, connect);
+                reload.follow(&state).await
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = listeners.serve(Arc::clone(&state), stop) => {}
+        never = following => match never {},
+    }
     tracing::info!("stopped");
     Ok(())
 }

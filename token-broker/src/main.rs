@@ -30,7 +30,8 @@ struct Arguments {
 enum Command {
     /// Run until SIGTERM or SIGINT.
     Serve {
-        /// Configuration file (YAML). Without it the environment alone is the configuration:
+        /// Configuration file (YAML); its changes are followed. Without it the environment alone is
+        /// the configuration:
         /// AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_FEDERATED_TOKEN_FILE or AZURE_CLIENT_SECRET,
         /// AZURE_AUTHORITY_HOST, and ENTRA_SCOPES, required, separated by spaces.
         #[arg(long, value_name = "FILE")]
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
             Err(errors) => refused(&errors),
         },
         Command::Serve { config } => match read(config.as_ref(), &ProcessEnvironment) {
-            Ok(config) => serve(config),
+            Ok(config_read) => serve(config_read, config),
             Err(errors) => refused(&errors),
         },
     }
@@ -62,11 +63,7 @@ fn main() -> ExitCode {
 
 fn read(file: Option<&PathBuf>, environment: &dyn Environment) -> Result<Config, Vec<ConfigError>> {
     let Some(file) = file else { return from_environment(environment) };
-    let text = token_broker::file::read(file, document::MAX_BYTES)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
-        .map_err(|error| {
-            vec![ConfigError::new("", format!("cannot read {}: {error}", file.display()))]
-        })?;
+    let text = document::text(file).map_err(|error| vec![error])?;
     document::read(&text, environment)
 }
 
@@ -87,7 +84,7 @@ fn refused(errors: &[ConfigError]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, file: Option<PathBuf>) -> ExitCode {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -111,7 +108,9 @@ fn serve(config: Config) -> ExitCode {
                 _ = interrupt.recv() => {}
             }
         };
-        token_broker::run(config, stop).await.map_err(std::io::Error::other)
+        token_broker::run(config, file, Box::new(ProcessEnvironment), stop)
+            .await
+            .map_err(std::io::Error::other)
     });
     // A name that is being looked up must not hold the end up.
     runtime.shutdown_background();

@@ -84,6 +84,8 @@ pub struct Metrics {
     key_set_keys: Family<OfAuthority, Gauge>,
     key_refreshes: Family<ByOutcome, Counter>,
     refused_peers: Counter,
+    configurations: Family<ByOutcome, Counter>,
+    configuration_errors: Gauge,
     requests: Family<ByRoute, Counter>,
     connections: Family<OfListener, Gauge>,
 }
@@ -104,6 +106,8 @@ impl Default for Metrics {
             key_set_keys: Family::default(),
             key_refreshes: Family::default(),
             refused_peers: Counter::default(),
+            configurations: Family::default(),
+            configuration_errors: Gauge::default(),
             requests: Family::default(),
             connections: Family::default(),
             registry: Registry::default(),
@@ -152,6 +156,16 @@ impl Default for Metrics {
             "refused_peers",
             "Connections to the api socket that were refused for their user id",
             metrics.refused_peers.clone(),
+        );
+        registry.register(
+            "configurations",
+            "Changes of the configuration on disk, by outcome (applied, refused)",
+            metrics.configurations.clone(),
+        );
+        registry.register(
+            "configuration_errors",
+            "Errors of the configuration on disk; while there are any, the one before is in force",
+            metrics.configuration_errors.clone(),
         );
         registry.register(
             "requests",
@@ -224,6 +238,30 @@ impl Metrics {
     /// A connection was refused for its user id; how many so far.
     pub fn peer_refused(&self) -> u64 {
         self.refused_peers.inc().saturating_add(1)
+    }
+
+    /// The configuration on disk has changed; for so many errors it is not in force.
+    pub fn configuration_changed(&self, errors: usize) {
+        let outcome = if errors == 0 { "applied" } else { "refused" };
+        self.configurations.get_or_create(&ByOutcome { outcome }).inc();
+        self.configuration_errors.set(i64::try_from(errors).unwrap_or(i64::MAX));
+    }
+
+    /// Errors of the configuration on disk.
+    pub fn configuration_errors(&self) -> i64 {
+        self.configuration_errors.get()
+    }
+
+    /// An identity is no longer configured: what it holds is no longer shown.
+    pub fn forget_identity(&self, identity: &str) {
+        self.token_life.remove(&OfIdentity { identity: identity.to_owned() });
+    }
+
+    /// An authority is no longer configured: what is held of it is no longer shown.
+    pub fn forget_authority(&self, authority: &str) {
+        let label = OfAuthority { authority: authority.to_owned() };
+        self.key_set_age.remove(&label);
+        self.key_set_keys.remove(&label);
     }
 
     /// A request was answered.

@@ -3,7 +3,11 @@
 //! Each has its own router and its own trust. This part binds, serves and stops; what is answered
 //! is in `api` and `admin`, who may connect in `listener`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{Router, middleware::from_fn};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -23,12 +27,36 @@ use crate::{config::Listen, keys::Keys, metrics::Metrics, tokens::Tokens};
 
 /// What the answers are made of.
 pub struct State {
-    /// The tokens.
-    pub tokens: Tokens,
-    /// The keys.
-    pub keys: Keys,
+    serving: RwLock<Serving>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+}
+
+/// What the configuration in force has made. Who answers a request takes it once, so that no answer
+/// is made of two configurations.
+#[derive(Clone)]
+pub struct Serving {
+    /// The tokens.
+    pub tokens: Arc<Tokens>,
+    /// The keys.
+    pub keys: Arc<Keys>,
+}
+
+impl State {
+    /// The state of a broker that has just started.
+    pub fn new(serving: Serving, metrics: Arc<Metrics>) -> Self {
+        Self { serving: RwLock::new(serving), metrics }
+    }
+
+    /// What serves now.
+    pub fn serving(&self) -> Serving {
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Serves the next configuration. Requests under way end with the one that they began with.
+    pub fn replace(&self, serving: Serving) {
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
+    }
 }
 
 /// How long open requests may take to end after a stop was asked for.

@@ -54,12 +54,17 @@ pub struct Entitlement {
     pub capability: Capability,
 }
 
-/// All tokens that there can be.
+/// All tokens that there can be under one configuration.
 pub struct Tokens {
-    identities: BTreeMap<String, BTreeMap<String, Slots>>,
+    identities: BTreeMap<String, Arc<Holding>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    denied: AtomicU64,
+    denied: Arc<AtomicU64>,
+}
+
+/// One identity's tokens, by scope.
+struct Holding {
+    scopes: BTreeMap<String, Slots>,
     /// Ends with the owner.
     _renewals: JoinSet<()>,
 }
@@ -149,37 +154,62 @@ impl Tokens {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let mut renewals = JoinSet::new();
-        let mut identities = BTreeMap::new();
+        let none = Self { identities: BTreeMap::new(), clock, metrics, denied: Arc::default() };
+        none.followed_by(&[], entitlements)
+    }
+
+    /// The tokens of the next configuration: the identities of `kept` go on with what they hold,
+    /// those of `entitlements` start anew, and any other ends with the last request that waits for
+    /// it.
+    #[must_use]
+    pub fn followed_by(
+        &self,
+        kept: &[String],
+        entitlements: BTreeMap<String, Entitlement>,
+    ) -> Self {
+        let kept = kept.iter().filter_map(|name| self.identities.get_key_value(name));
+        let mut identities: BTreeMap<_, _> =
+            kept.map(|(name, holding)| (name.clone(), Arc::clone(holding))).collect();
         for (identity, entitlement) in entitlements {
-            let doubt = watch::Sender::new(0);
-            let mut start = |slot: Slot| {
-                let slot = Arc::new(slot);
-                let keeper = renewal::Keeper {
-                    slot: Arc::clone(&slot),
-                    source: Arc::clone(&entitlement.source),
-                    clock: Arc::clone(&clock),
-                    metrics: Arc::clone(&metrics),
-                    doubt: doubt.clone(),
-                };
-                renewals.spawn(keeper.keep());
-                slot
-            };
-            let mut slots = BTreeMap::new();
-            for scope in entitlement.scopes {
-                let plain = Slot::new(&identity, &scope, Capability::None);
-                let of_scope = match entitlement.capability {
-                    Capability::None => Slots { plain: start(plain), capable: None },
-                    capability @ Capability::ClaimsChallenges => Slots {
-                        plain: start(plain.dormant()),
-                        capable: Some(start(Slot::new(&identity, &scope, capability))),
-                    },
-                };
-                slots.insert(scope, of_scope);
-            }
-            identities.insert(identity, slots);
+            let holding = Arc::new(self.hold(&identity, entitlement));
+            identities.insert(identity, holding);
         }
-        Self { identities, clock, metrics, denied: AtomicU64::new(0), _renewals: renewals }
+        Self {
+            identities,
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            denied: Arc::clone(&self.denied),
+        }
+    }
+
+    fn hold(&self, identity: &str, entitlement: Entitlement) -> Holding {
+        let mut renewals = JoinSet::new();
+        let doubt = watch::Sender::new(0);
+        let mut start = |slot: Slot| {
+            let slot = Arc::new(slot);
+            let keeper = renewal::Keeper {
+                slot: Arc::clone(&slot),
+                source: Arc::clone(&entitlement.source),
+                clock: Arc::clone(&self.clock),
+                metrics: Arc::clone(&self.metrics),
+                doubt: doubt.clone(),
+            };
+            renewals.spawn(keeper.keep());
+            slot
+        };
+        let mut scopes = BTreeMap::new();
+        for scope in entitlement.scopes {
+            let plain = Slot::new(identity, &scope, Capability::None);
+            let of_scope = match entitlement.capability {
+                Capability::None => Slots { plain: start(plain), capable: None },
+                capability @ Capability::ClaimsChallenges => Slots {
+                    plain: start(plain.dormant()),
+                    capable: Some(start(Slot::new(identity, &scope, capability))),
+                },
+            };
+            scopes.insert(scope, of_scope);
+        }
+        Holding { scopes, _renewals: renewals }
     }
 
     /// The claims challenge in a request; a request with one that there cannot be is malformed.
@@ -198,8 +228,9 @@ impl Tokens {
         request: &TokenRequest,
         challenge: Option<&Challenge>,
     ) -> Result<IssuedToken, TypedError> {
-        let slots = self.identities.get(&request.identity);
-        let slot = slots.and_then(|slots| slots.get(&request.scope)).map(|of| of.of(request));
+        let holding = self.identities.get(&request.identity);
+        let slots = holding.and_then(|holding| holding.scopes.get(&request.scope));
+        let slot = slots.map(|slots| slots.of(request));
         let outcome = match (slot, challenge) {
             (Some(slot), None) => self.wait_for(slot).await,
             (Some(slot), Some(challenge)) => self.answer(slot, challenge).await,
@@ -210,7 +241,7 @@ impl Tokens {
             Ok((_, Waited::Yes)) => "waited",
             Err(refused) => kind_label(refused.kind),
         };
-        self.metrics.token_requested(slots.map(|_known| request.identity.as_str()), label);
+        self.metrics.token_requested(holding.map(|_known| request.identity.as_str()), label);
         outcome.map(|(token, _)| token)
     }
 
@@ -305,7 +336,7 @@ impl Tokens {
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
         self.identities
             .iter()
-            .map(|(identity, slots)| {
+            .map(|(identity, holding)| {
                 let mut state = IdentityState {
                     identity: identity.clone(),
                     held: 0,
@@ -315,7 +346,7 @@ impl Tokens {
                     challenge_refused: None,
                     never_held: false,
                 };
-                for slot in slots.values().flat_map(Slots::active) {
+                for slot in holding.scopes.values().flat_map(Slots::active) {
                     let of_slot = slot.state.borrow();
                     state.wanted = state.wanted.saturating_add(1);
                     let life = of_slot.life(now, unix_now);
@@ -329,7 +360,7 @@ impl Tokens {
                         state.challenge_refused = Some(error.clone());
                     }
                 }
-                if slots.is_empty() {
+                if holding.scopes.is_empty() {
                     state.life = Duration::ZERO;
                 }
                 state

@@ -139,6 +139,33 @@ fn check_opens_the_files_that_the_start_needs() {
 }
 
 #[test]
+fn it_follows_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("b.sock");
+    let text = |tenant: &str| {
+        format!(
+            "{{authorities: [{{cloud: public, tenants: [{tenant}]}}],
+               listen: {{api: {{unix: {}}}, admin: '127.0.0.1:0'}}}}",
+            socket.display()
+        )
+    };
+    let file = write(directory.path(), &text("organizations"));
+    let mut broker = program()
+        .args(["serve", "--config", &file])
+        .env("HTTPS_PROXY", "http://127.0.0.1:9")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(broker.stdout.take().unwrap()).lines().map(Result::unwrap);
+    log.find(|line| line.contains("keys not fetched")).unwrap();
+    write(directory.path(), &text(TENANT));
+    log.find(|line| line.contains("configuration in force")).unwrap();
+    log.find(|line| line.contains("keys not fetched") && line.contains(TENANT)).unwrap();
+    kill_process(Pid::from_child(&broker), Signal::TERM).unwrap();
+    assert_eq!(broker.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn it_serves_logs_json_without_secrets_and_stops_on_sigterm() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("b.sock");

@@ -13,7 +13,7 @@ fn issuer() -> String {
 
 async fn refresh(broker: &Broker, kid: &str) -> Result<KeySets, TypedError> {
     let request = KeysRefresh { issuer: issuer(), kid: kid.to_owned() };
-    broker.state.keys.refresh(&request).await
+    broker.state.serving().keys.refresh(&request).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,7 @@ async fn k04_concurrent_refreshes_share_one_fetch() {
     for number in 0..1_000 {
         let state = broker.state.clone();
         let request = KeysRefresh { issuer: issuer(), kid: format!("k{number}") };
-        asking.spawn(async move { state.keys.refresh(&request).await.unwrap() });
+        asking.spawn(async move { state.serving().keys.refresh(&request).await.unwrap() });
     }
     for sets in asking.join_all().await {
         assert_eq!(sets.key_sets[0].keys[0].kid.as_deref(), Some("k2"));
@@ -89,7 +89,7 @@ async fn k07_a_refresh_that_fails_is_no_word_on_the_key() {
     }
     // The second one asked Entra for nothing, and the known keys stay.
     assert_eq!(entra.count(Endpoint::Keys), 2);
-    let set = broker.state.keys.sets().key_sets.remove(0);
+    let set = broker.state.serving().keys.sets().key_sets.remove(0);
     assert_eq!((set.state, set.keys.len()), (contract::KeySetState::Stale, 1));
     // Once they are fetched, the keys say again which are known.
     entra.always(Endpoint::Keys, None);
@@ -110,7 +110,7 @@ async fn a_refresh_that_takes_long_is_answered_in_time_and_goes_on() {
     assert_eq!(refused.kind, ErrorKind::Transient);
     assert!(refused.error.starts_with("entra_slow:"), "{}", refused.error);
     pass(seconds(3)).await;
-    let sets = broker.state.keys.sets();
+    let sets = broker.state.serving().keys.sets();
     assert_eq!(sets.key_sets[0].keys[0].kid.as_deref(), Some("k2"));
 }
 
@@ -128,8 +128,8 @@ async fn each_authority_has_its_own_limit() {
         issuer: "https://login.microsoftonline.com/{tenantid}/v2.0".to_owned(),
         kid: "k".to_owned(),
     };
-    broker.state.keys.refresh(&template).await.unwrap();
-    broker.state.keys.refresh(&template).await.unwrap_err();
+    broker.state.serving().keys.refresh(&template).await.unwrap();
+    broker.state.serving().keys.refresh(&template).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use token_broker::https::TransportFailure;
 use crate::support::{Broker, Endpoint, Entra, Reply, START, TENANT, key, metadata, pass, seconds};
 
 fn set(broker: &Broker) -> KeySet {
-    broker.state.keys.sets().key_sets.remove(0)
+    broker.state.serving().keys.sets().key_sets.remove(0)
 }
 
 fn kids(set: &KeySet) -> Vec<String> {
@@ -158,7 +158,7 @@ async fn organizations_is_an_authority_of_its_own() {
     config.authorities.push(organizations);
     let broker = Broker::with_config(&entra, &config);
     pass(seconds(1)).await;
-    let sets = broker.state.keys.sets().key_sets;
+    let sets = broker.state.serving().keys.sets().key_sets;
     assert_eq!(sets[1].issuer, "https://login.microsoftonline.com/{tenantid}/v2.0");
     assert_eq!(sets[1].state, KeySetState::Fresh);
     // Its metadata under a tenant's address is not the tenant's.
@@ -168,6 +168,6 @@ async fn organizations_is_an_authority_of_its_own() {
     );
     pass(seconds(4_000)).await;
     let states: Vec<KeySetState> =
-        broker.state.keys.sets().key_sets.iter().map(|set| set.state).collect();
+        broker.state.serving().keys.sets().key_sets.iter().map(|set| set.state).collect();
     assert_eq!(states, [KeySetState::Stale, KeySetState::Fresh]);
 }

@@ -21,6 +21,7 @@ mod key_refresh;
 mod key_sets;
 mod peers;
 mod readiness;
+mod reload;
 mod renewal;
 mod requests;
 mod secrets;

@@ -24,7 +24,7 @@ async fn b16_the_broker_is_ready_as_soon_as_entra_has_answered() {
     let (status, body) = ready(&broker).await;
     assert_eq!(status, 200);
     let expected = json!({"ready": true, "authorities_without_keys": [], "identities_refused": [],
-        "challenges_refused": []});
+        "challenges_refused": [], "configuration_errors": 0});
     assert_eq!(body, expected);
     // Its tokens are there before anyone has asked.
     let (_, _, page) = ask(&broker.admin(), get("/")).await;

@@ -71,7 +71,7 @@ async fn b12_no_secret_is_in_logs_metrics_pages_or_errors() {
         json!({"identity": "default", "scope": SCOPE, "destination": "d", "assertion": "canary"});
     shown += &ask(&broker.api(), post("/v1/token", canary.to_string())).await.2;
     shown += &format!("{:?}", config());
-    shown += &format!("{:?}", broker.state.tokens.states());
+    shown += &format!("{:?}", broker.state.serving().tokens.states());
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("token acquired") && log.contains("AADSTS7000215"), "{log}");
     assert!(shown.contains("AADSTS7000215"));

@@ -309,8 +309,8 @@ pub(crate) async fn issue(
     state: &State,
     request: &TokenRequest,
 ) -> Result<IssuedToken, TypedError> {
-    let challenge = state.tokens.challenge(request).unwrap();
-    state.tokens.issue(request, challenge.as_ref()).await
+    let challenge = state.serving().tokens.challenge(request).unwrap();
+    state.serving().tokens.issue(request, challenge.as_ref()).await
 }
 
 pub(crate) fn config() -> Config {

@@ -1,5 +1,7 @@
 //! Reads the configuration file: YAML to raw types to [`Config`], with every error at once.
 
+use std::path::Path;
+
 use policy::{cloud::Cloud, cloud::ORGANIZATIONS, cloud::is_tenant_id, document};
 
 use super::{
@@ -15,6 +17,13 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// What a cloud may be, for messages.
 pub(super) const CLOUDS: &str = "`public`, `us-government` or `china`";
+
+/// The text of a configuration file.
+pub fn text(file: &Path) -> Result<String, ConfigError> {
+    crate::file::read(file, MAX_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+        .map_err(|error| ConfigError::new("", format!("cannot read {}: {error}", file.display())))
+}
 
 /// The configuration that `text` (YAML, or JSON as a part of it) and the environment make.
 pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<ConfigError>> {

@@ -17,7 +17,7 @@ pub struct RawConfig {
     /// The identities whose tokens the filter may ask for, by name (letters, digits, `-`, `_` and
     /// `.`, at most 64).
     pub identities: Option<BTreeMap<String, Option<RawIdentity>>>,
-    /// Where the broker listens.
+    /// Where the broker listens. The only member whose change needs a restart.
     pub listen: Option<RawListen>,
     /// PEM file with further certificate authorities to trust, beside Mozilla's that are built
     /// in. For a TLS-inspecting proxy, or a test authority.

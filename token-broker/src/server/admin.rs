@@ -15,11 +15,14 @@ use contract::{ErrorKind, KeySetState, TypedError};
 use serde::Serialize;
 
 use super::{
-    State,
+    Serving, State,
     answer::{Refusal, json, with_type},
 };
 use crate::{refresh::is_lasting, tokens::IdentityState};
 
+/// What the status page begins with while the configuration on disk is not the one in force.
+const REFUSED_CONFIGURATION: &str =
+    "THE CONFIGURATION ON DISK IS REFUSED, the one before it is in force; the log says why\n\n";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The routes.
@@ -46,6 +49,9 @@ struct Readiness {
     /// Identities whose last claims challenge Entra refused. They hold tokens that other
     /// destinations take, so this keeps nothing from being ready.
     challenges_refused: Vec<RefusedIdentity>,
+    /// Errors of the newest configuration. For them the one before is in force, so this keeps
+    /// nothing from being ready.
+    configuration_errors: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,13 +72,13 @@ struct RefusedIdentity {
 /// An identity that fails later is named but does not take the pod out of service: the tokens it
 /// holds are still good, and inbound traffic does not need them.
 fn readiness(state: &State) -> Readiness {
-    let without_keys: Vec<String> = state
-        .keys
+    let Serving { tokens, keys } = state.serving();
+    let without_keys: Vec<String> = keys
         .ages()
         .into_iter()
         .filter_map(|(issuer, age, _)| age.is_none().then_some(issuer))
         .collect();
-    let states = state.tokens.states();
+    let states = tokens.states();
     let refused: Vec<RefusedIdentity> = states
         .iter()
         .filter_map(|state| refused_identity(state, state.refused.as_ref()?, state.never_held))
@@ -86,6 +92,7 @@ fn readiness(state: &State) -> Readiness {
         authorities_without_keys: without_keys,
         identities_refused: refused,
         challenges_refused: challenges,
+        configuration_errors: state.metrics.configuration_errors(),
     }
 }
 
@@ -112,10 +119,11 @@ async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    for (issuer, age, keys) in state.keys.ages() {
+    let Serving { tokens, keys } = state.serving();
+    for (issuer, age, keys) in keys.ages() {
         state.metrics.key_set(&issuer, age, keys);
     }
-    for identity in state.tokens.states() {
+    for identity in tokens.states() {
         state.metrics.token_life(&identity.identity, identity.life.as_secs());
     }
     with_type(StatusCode::OK, OPENMETRICS, state.metrics.text())
@@ -128,13 +136,17 @@ async fn status(Shared(state): Shared<Arc<State>>) -> Response {
 
 fn status_text(state: &State) -> String {
     let readiness = readiness(state);
+    let Serving { tokens, keys } = state.serving();
     let mut page = format!(
         "entra token broker {}\n{}\n\nkeys\n",
         env!("CARGO_PKG_VERSION"),
         if readiness.ready { "ready" } else { "not ready" },
     );
+    if readiness.configuration_errors > 0 {
+        page.insert_str(0, REFUSED_CONFIGURATION);
+    }
     // Writing to a String does not fail.
-    for set in state.keys.sets().key_sets {
+    for set in keys.sets().key_sets {
         let word = match set.state {
             KeySetState::Fresh => "fresh",
             KeySetState::Stale => "stale",
@@ -143,7 +155,7 @@ fn status_text(state: &State) -> String {
         let _written = writeln!(page, "  {} {word}, {} keys", set.issuer, set.keys.len());
     }
     page.push_str("\nidentities\n");
-    for identity in state.tokens.states() {
+    for identity in tokens.states() {
         let _written = writeln!(
             page,
             "  {}: {} of {} tokens held, {} s left",

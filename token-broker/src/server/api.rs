@@ -44,16 +44,15 @@ pub fn router(state: Arc<State>) -> Router {
 
 async fn token(Shared(state): Shared<Arc<State>>, request: Request) -> Result<Response, Refusal> {
     let request: TokenRequest = read(request).await?;
-    let challenge = state
-        .tokens
-        .challenge(&request)
-        .map_err(|malformed| Refusal::Malformed(malformed.to_owned()))?;
-    let token: IssuedToken = state.tokens.issue(&request, challenge.as_ref()).await?;
+    let tokens = state.serving().tokens;
+    let challenge =
+        tokens.challenge(&request).map_err(|malformed| Refusal::Malformed(malformed.to_owned()))?;
+    let token: IssuedToken = tokens.issue(&request, challenge.as_ref()).await?;
     Ok(json(StatusCode::OK, &token))
 }
 
 async fn keys(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    shown(&state.keys.sets(), headers.get(header::IF_NONE_MATCH))
+    shown(&state.serving().keys.sets(), headers.get(header::IF_NONE_MATCH))
 }
 
 async fn keys_refresh(
@@ -61,7 +60,7 @@ async fn keys_refresh(
     request: Request,
 ) -> Result<Response, Refusal> {
     let request: KeysRefresh = read(request).await?;
-    Ok(shown(&state.keys.refresh(&request).await?, None))
+    Ok(shown(&state.serving().keys.refresh(&request).await?, None))
 }
 
 /// The key sets with their tag; 304 for who has them already.

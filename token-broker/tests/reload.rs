@@ -1,0 +1,244 @@
+//! The configuration file changes under a running broker.
+
+use std::{os::unix::fs::symlink, path::Path, sync::Arc};
+
+use token_broker::{
+    config::{Config, document},
+    https::{Replaceable, Transport},
+    reload::{Connect, Reload},
+};
+use tokio::task::LocalSet;
+
+use crate::support::{
+    Broker, CLIENT, Endpoint, Entra, OTHER_SCOPE, SCOPE, TENANT, ask, environment, get, pass,
+    request, seconds,
+};
+
+/// A mounted ConfigMap: the file is a link by way of `..data`, which the kubelet swaps.
+struct ConfigMap(tempfile::TempDir);
+
+impl ConfigMap {
+    fn new(text: &str) -> Self {
+        let map = Self(tempfile::tempdir().unwrap());
+        symlink("..data/broker.yaml", map.file()).unwrap();
+        std::fs::write(map.0.path().join("secret"), "canary").unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+        std::fs::set_permissions(map.0.path().join("secret"), private).unwrap();
+        map.set(text);
+        map
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.0.path().join("broker.yaml")
+    }
+
+    fn set(&self, text: &str) {
+        let version = tempfile::tempdir_in(self.0.path()).unwrap().keep();
+        std::fs::write(version.join("broker.yaml"), text).unwrap();
+        let next = self.0.path().join("..data_tmp");
+        symlink(&version, &next).unwrap();
+        std::fs::rename(next, self.0.path().join("..data")).unwrap();
+    }
+
+    /// A configuration of identities, each with its scopes.
+    fn text(&self, identities: &[(&str, &str)]) -> String {
+        config(self.0.path(), identities)
+    }
+}
+
+fn config(directory: &Path, identities: &[(&str, &str)]) -> String {
+    let secret = directory.join("secret");
+    let identities: Vec<String> = identities
+        .iter()
+        .map(|(name, scopes)| {
+            format!(
+                "{name}: {{client_secret: {{tenant: {TENANT}, client_id: {CLIENT}, file: {}}}, \
+                 scopes: [{scopes}]}}",
+                secret.display()
+            )
+        })
+        .collect();
+    format!(
+        "{{authorities: [{{cloud: public, tenants: [{TENANT}]}}], identities: {{{}}}}}",
+        identities.join(", ")
+    )
+}
+
+/// Runs `check` beside a broker that follows a ConfigMap with one identity, `default`.
+async fn following(check: impl AsyncFnOnce(&ConfigMap, &Broker)) {
+    let directory = tempfile::tempdir().unwrap();
+    let map = ConfigMap::new("");
+    map.set(&map.text(&[("default", SCOPE)]));
+    let entra = Entra::new();
+    let read: Config =
+        document::read(&document::text(&map.file()).unwrap(), &environment(&[])).unwrap();
+    let scripted: Arc<dyn Transport> = Arc::<Entra>::clone(&entra);
+    let replaceable = Arc::new(Replaceable::new(Arc::clone(&scripted)));
+    let broker = Broker::with_config(&entra, &read);
+    let known = directory.path().join("known.pem");
+    std::fs::write(&known, "x").unwrap();
+    let connect: Connect = Box::new(move |config| match &config.ca_file {
+        Some(file) => std::fs::read(file).map(|_| Arc::clone(&scripted)).map_err(|e| e.to_string()),
+        None => Ok(Arc::clone(&scripted)),
+    });
+    let reload = Reload::new(map.file(), Box::new(environment(&[])), read, replaceable, connect);
+    let local = LocalSet::new();
+    let state = Arc::clone(&broker.state);
+    local.spawn_local(async move { reload.follow(&state).await });
+    local.run_until(check(&map, &broker)).await;
+}
+
+async fn page(broker: &Broker, path: &str) -> String {
+    ask(&broker.admin(), get(path)).await.2
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_identity_is_served_and_the_others_keep_their_tokens() {
+    following(async |map, broker| {
+        let before = broker.text().await.unwrap();
+        let keys = broker.entra.count(Endpoint::Keys);
+        map.set(&map.text(&[("default", SCOPE), ("batch", OTHER_SCOPE)]));
+        let batch = request("batch", OTHER_SCOPE);
+        broker.issue(&batch).await.unwrap_err();
+        pass(seconds(6)).await;
+        broker.issue(&batch).await.unwrap();
+        assert_eq!(broker.text().await.unwrap(), before);
+        // One call for each token: what was held was not asked for again, nor were the keys.
+        assert_eq!(broker.entra.count(Endpoint::Token), 2);
+        assert_eq!(broker.entra.count(Endpoint::Keys), keys);
+        let metrics = page(broker, "/metrics").await;
+        assert!(metrics.contains("configurations_total{outcome=\"applied\"} 1"), "{metrics}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_is_taken_out_is_denied_and_no_longer_shown() {
+    following(async |map, broker| {
+        map.set(&map.text(&[("default", SCOPE), ("batch", OTHER_SCOPE)]));
+        pass(seconds(6)).await;
+        let batch = request("batch", OTHER_SCOPE);
+        broker.issue(&batch).await.unwrap();
+        assert!(page(broker, "/metrics").await.contains("token_life_seconds{identity=\"batch\"}"));
+        map.set(&map.text(&[("default", SCOPE)]));
+        pass(seconds(6)).await;
+        let refused = broker.issue(&batch).await.unwrap_err();
+        assert_eq!(refused.kind, contract::ErrorKind::Denied);
+        assert!(!page(broker, "/metrics").await.contains("token_life_seconds{identity=\"batch\"}"));
+        assert!(!page(broker, "/").await.contains("batch"));
+        // Nothing renews what nobody may have.
+        let calls = broker.entra.count(Endpoint::Token);
+        broker.clock.jump(3_000);
+        pass(seconds(60)).await;
+        assert!(broker.entra.count(Endpoint::Token) <= calls + 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_is_taken_out_is_denied() {
+    following(async |map, broker| {
+        let both = format!("{SCOPE}, {OTHER_SCOPE}");
+        map.set(&map.text(&[("default", &both)]));
+        pass(seconds(6)).await;
+        broker.token(OTHER_SCOPE).await.unwrap();
+        map.set(&map.text(&[("default", SCOPE)]));
+        pass(seconds(6)).await;
+        broker.token(OTHER_SCOPE).await.unwrap_err();
+        broker.token(SCOPE).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_configuration_is_reported_and_the_one_before_stays() {
+    following(async |map, broker| {
+        let before = broker.text().await.unwrap();
+        let good = map.text(&[("default", SCOPE)]);
+        let unix = "listen: {api: {unix: /elsewhere.sock}}, authorities";
+        let cases = [
+            ("half-written", good.chars().take(good.len() / 2).collect()),
+            ("empty", String::new()),
+            ("unknown member", good.replacen("identities", "identity_access: [], identities", 1)),
+            ("another listener", good.replacen("authorities", unix, 1)),
+            ("no such ca_file", good.replacen("authorities", "ca_file: /no/ca, authorities", 1)),
+        ];
+        for (refused, (name, text)) in cases.iter().enumerate() {
+            map.set(text);
+            pass(seconds(30)).await;
+            assert_eq!(broker.text().await.unwrap(), before, "{name}");
+            let metrics = page(broker, "/metrics").await;
+            let count = refused + 1;
+            assert!(
+                metrics.contains(&format!("configurations_total{{outcome=\"refused\"}} {count}")),
+                "{name}: {metrics}"
+            );
+            assert!(!metrics.contains("entra_broker_configuration_errors 0"), "{name}");
+            let ready = page(broker, "/readyz").await;
+            assert!(ready.contains("\"ready\":true"), "{name}: {ready}");
+            assert!(!ready.contains("\"configuration_errors\":0"), "{name}: {ready}");
+            assert!(page(broker, "/").await.starts_with("THE CONFIGURATION"), "{name}");
+        }
+        map.set(&good);
+        pass(seconds(6)).await;
+        assert_eq!(broker.text().await.unwrap(), before);
+        assert!(page(broker, "/readyz").await.contains("\"configuration_errors\":0"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_gone_changes_nothing_until_it_is_back() {
+    following(async |map, broker| {
+        let before = broker.text().await.unwrap();
+        std::fs::remove_file(map.file()).unwrap();
+        pass(seconds(30)).await;
+        assert_eq!(broker.text().await.unwrap(), before);
+        assert!(page(broker, "/readyz").await.contains("\"configuration_errors\":1"));
+        symlink("..data/broker.yaml", map.file()).unwrap();
+        pass(seconds(6)).await;
+        assert_eq!(broker.text().await.unwrap(), before);
+        assert!(page(broker, "/readyz").await.contains("\"configuration_errors\":0"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_is_answered_by_the_configuration_it_came_under() {
+    following(async |map, broker| {
+        map.set(&map.text(&[("default", SCOPE), ("batch", OTHER_SCOPE)]));
+        broker.entra.delay(std::time::Duration::from_secs(6));
+        pass(seconds(6)).await;
+        let batch = request("batch", OTHER_SCOPE);
+        let waiting = broker.issue(&batch);
+        let change = async {
+            map.set(&map.text(&[("default", SCOPE)]));
+            pass(seconds(6)).await;
+        };
+        let (answered, ()) = tokio::join!(waiting, change);
+        answered.unwrap();
+        broker.issue(&batch).await.unwrap_err();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn w08_a_thousand_changes_ask_entra_for_nothing_that_is_held() {
+    following(async |map, broker| {
+        let before = broker.text().await.unwrap();
+        pass(seconds(6)).await;
+        let calls = broker.entra.count(Endpoint::Token);
+        for change in 0..1_000 {
+            let text = map.text(&[("default", SCOPE)]);
+            map.set(&format!("# change {change}\n{text}"));
+            pass(seconds(6)).await;
+            broker.text().await.unwrap();
+        }
+        let metrics = page(broker, "/metrics").await;
+        assert!(metrics.contains("configurations_total{outcome=\"applied\"} 1000"), "{metrics}");
+        // 6,000 s are more than one life; only renewals asked.
+        assert!(broker.entra.count(Endpoint::Token) <= calls + 3);
+        assert!(broker.text().await.unwrap() != before);
+    })
+    .await;
+}
