@@ -89,6 +89,21 @@ pub enum Source {
         /// The projected service account token.
         token_file: PathBuf,
     },
+    /// An identity of the machine, from its instance metadata service.
+    ManagedIdentity(ManagedIdentity),
+}
+
+/// Which of the machine's identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManagedIdentity {
+    /// The machine's own.
+    SystemAssigned,
+    /// The one with this client id.
+    ClientId(String),
+    /// The one with this object id.
+    ObjectId(String),
+    /// The one with this Azure resource id.
+    ResourceId(String),
 }
 
 /// An application registration of a tenant.

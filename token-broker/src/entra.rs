@@ -5,5 +5,6 @@
 
 pub mod claims;
 pub mod discovery;
+pub mod instance_metadata;
 pub mod refusal;
 pub mod token_endpoint;

@@ -1,4 +1,5 @@
-//! The only way out: HTTPS requests to the known clouds' login hosts.
+//! The only way out: HTTPS requests to the known clouds' login hosts, and plain ones to the machine's
+//! instance metadata service, which is one fixed address.
 //!
 //! TLS is always verified, against Mozilla's roots (built in, so that the image needs no files)
 //! and those of `ca_file`. Redirects are not followed, answers are bounded in bytes and time. It
@@ -21,7 +22,7 @@ use hyper::{
 };
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::Client,
+    client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::sync::Semaphore;
@@ -46,6 +47,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests under way at one time; more wait.
 const MAX_REQUESTS: usize = 16;
+/// The machine answers at once, or there is no such service.
+const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The service refuses more than five at one time, from all of the machine
+/// (learn.microsoft.com/azure/virtual-machines/instance-metadata-service#rate-limiting).
+const MAX_METADATA_REQUESTS: usize = 2;
 
 /// Sends requests; tests put a scripted Entra in its place.
 pub trait Transport: Send + Sync + 'static {
@@ -127,6 +133,8 @@ impl std::fmt::Display for TransportFailure {
 pub struct Https {
     client: Client<HttpsConnector<Route>, Full<Bytes>>,
     turns: Semaphore,
+    metadata: Client<HttpConnector, Full<Bytes>>,
+    metadata_turns: Semaphore,
 }
 
 impl std::fmt::Debug for Https {
@@ -146,7 +154,15 @@ impl Https {
             .pool_max_idle_per_host(2)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, turns: Semaphore::new(MAX_REQUESTS) })
+        // Directly, whatever proxy there is: a proxy would answer with its own machine's identity.
+        let mut direct = HttpConnector::new();
+        direct.set_connect_timeout(Some(METADATA_CONNECT_TIMEOUT));
+        Ok(Self {
+            client,
+            turns: Semaphore::new(MAX_REQUESTS),
+            metadata: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(direct),
+            metadata_turns: Semaphore::new(MAX_METADATA_REQUESTS),
+        })
     }
 
     async fn exchange(
@@ -154,10 +170,16 @@ impl Https {
         request: Request<Secret>,
         limit: usize,
     ) -> Result<Answer, TransportFailure> {
-        // Fails only when closed, which nobody does.
-        let _turn = self.turns.acquire().await;
         let request = request.map(|body| Full::new(Bytes::from(body.expose().to_owned())));
-        let response = self.client.request(request).await.map_err(|error| {
+        let metadata = is_metadata(request.uri());
+        // Fails only when closed, which nobody does.
+        let turns = if metadata { &self.metadata_turns } else { &self.turns };
+        let _turn = turns.acquire().await;
+        let sent = match metadata {
+            true => self.metadata.request(request),
+            false => self.client.request(request),
+        };
+        let response = sent.await.map_err(|error| {
             if error.is_connect() {
                 TransportFailure::Connection(reasons(&error))
             } else {
@@ -200,7 +222,43 @@ fn reasons(error: &dyn std::error::Error) -> String {
     crate::failure::sanitised(&innermost.to_string())
 }
 
+/// The instance metadata service of an Azure machine: link-local, so that it is the machine's own
+/// (learn.microsoft.com/azure/virtual-machines/instance-metadata-service).
+const METADATA: &str = "169.254.169.254";
+
+/// The request line's target at the instance metadata service.
+pub fn metadata_uri(path_and_query: &str) -> Result<Uri, hyper::http::Error> {
+    Uri::builder().scheme("http").authority(METADATA).path_and_query(path_and_query).build()
+}
+
+/// Plain HTTP goes to this one authority; a connector that enforces TLS has everything else.
+fn is_metadata(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("http")
+        && uri.authority().is_some_and(|authority| authority.as_str() == METADATA)
+}
+
 /// The request line's target on a login host: hosts come from [`policy::cloud`] alone.
 pub fn login_uri(host: &'static str, path: &str) -> Result<Uri, hyper::http::Error> {
     Uri::builder().scheme("https").authority(host).path_and_query(path).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b04_plain_http_goes_to_the_machines_metadata_service_and_nowhere_else() {
+        assert!(is_metadata(&metadata_uri("/metadata").unwrap()));
+        let others = [
+            "https://169.254.169.254/metadata",
+            "http://169.254.169.254:80/metadata",
+            "http://169.254.169.254.example/metadata",
+            "http://user@169.254.169.254/metadata",
+            "http://login.microsoftonline.com/metadata",
+            "/metadata",
+        ];
+        for other in others {
+            assert!(!is_metadata(&other.parse().unwrap()), "{other}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use policy::document::ConfigError;
 use token_broker::{
     config::{
-        Api, Config, Source, document,
+        Api, Application, Config, ManagedIdentity, Source, document,
         environment::{Environment, ProcessEnvironment},
         from_environment,
     },
@@ -123,6 +123,25 @@ fn serve(config: Config, file: Option<PathBuf>) -> ExitCode {
     }
 }
 
+/// Where an identity's tokens come from.
+fn described(source: &Source) -> String {
+    let (kind, application) = match source {
+        Source::ClientSecret { application, .. } => ("client secret", application),
+        Source::WorkloadIdentity { application, .. } => ("workload identity", application),
+        Source::ManagedIdentity(identity) => {
+            let (which, id) = match identity {
+                ManagedIdentity::SystemAssigned => return "the machine's own identity".to_owned(),
+                ManagedIdentity::ClientId(id) => ("client id", id),
+                ManagedIdentity::ObjectId(id) => ("object id", id),
+                ManagedIdentity::ResourceId(id) => ("resource id", id),
+            };
+            return format!("managed identity with {which} {id}");
+        }
+    };
+    let Application { cloud, tenant, client_id } = application;
+    format!("{kind}, application {client_id} of tenant {tenant} ({} cloud)", cloud.name())
+}
+
 /// What a good configuration means.
 fn summary(config: &Config) -> String {
     let mut lines = vec!["configuration: ok".to_owned()];
@@ -130,15 +149,9 @@ fn summary(config: &Config) -> String {
         lines.push(format!("keys of: {}", authority.issuer()));
     }
     for (name, identity) in &config.identities {
-        let (kind, application) = match &identity.source {
-            Source::ClientSecret { application, .. } => ("client secret", application),
-            Source::WorkloadIdentity { application, .. } => ("workload identity", application),
-        };
         lines.push(format!(
-            "identity {name}: {kind}, application {} of tenant {} ({} cloud), {}{}",
-            application.client_id,
-            application.tenant,
-            application.cloud.name(),
+            "identity {name}: {}, {}{}",
+            described(&identity.source),
             if identity.scopes.is_empty() {
                 "no scope: nothing can be asked for".to_owned()
             } else {

@@ -16,6 +16,7 @@ use crate::{
 
 mod client_secret;
 mod credential_file;
+mod managed_identity;
 mod workload_identity;
 
 /// Gets tokens for one identity.
@@ -50,6 +51,9 @@ pub fn from_config(
         }
         config::Source::ClientSecret { application, secret: SecretLocation::Here(secret) } => {
             Arc::new(client_secret::FromMemory { transport, application, secret })
+        }
+        config::Source::ManagedIdentity(identity) => {
+            Arc::new(managed_identity::OfMachine { transport, identity })
         }
         config::Source::WorkloadIdentity { application, token_file } => {
             Arc::new(workload_identity::WorkloadIdentity::new(transport, application, token_file))

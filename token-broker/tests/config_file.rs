@@ -154,7 +154,7 @@ identities:
   two: {client_secret: {tenant: contoso.com, file: ''}, scopes: x}
   three: {workload_identity: {}, client_secret: {}, scopes: []}
   four: {workload_identity: {authority_host: https://evil.example}}
-  five: {managed_identity: {}, scopes: []}
+  five: {certificate: {}, scopes: []}
   'a b': {}
 listen:
   api: {tcp: 0.0.0.0:80, allow_uids: [1]}
@@ -182,14 +182,14 @@ keys: {}
             ("identities.two.client_secret.client_id", "missing"),
             ("identities.two.client_secret.file", "missing"),
             ("identities.two.scopes", "invalid type: string"),
-            ("identities.three", "found both"),
+            ("identities.three", "expected one of"),
             ("identities.four.workload_identity.authority_host", "unknown field"),
             ("identities.four.workload_identity.tenant", "AZURE_TENANT_ID"),
             ("identities.four.workload_identity.client_id", "AZURE_CLIENT_ID"),
             ("identities.four.workload_identity.token_file", "AZURE_FEDERATED_TOKEN_FILE"),
             ("identities.four.scopes", "missing"),
             ("identities.five", "no source"),
-            ("identities.five.managed_identity", "unknown field"),
+            ("identities.five.certificate", "unknown field"),
             ("identities.a b", "letters, digits"),
             ("identities.a b", "no source"),
             ("identities.a b.scopes", "missing"),

@@ -19,6 +19,7 @@ mod config_file;
 mod credentials;
 mod key_refresh;
 mod key_sets;
+mod managed_identity;
 mod peers;
 mod readiness;
 mod reload;

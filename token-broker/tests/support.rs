@@ -94,6 +94,8 @@ impl Reply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Endpoint {
     Token,
+    /// Of the machine: the instance metadata service.
+    Machine,
     Metadata,
     Keys,
 }
@@ -182,7 +184,7 @@ impl Entra {
             return reply.clone();
         }
         match endpoint {
-            Endpoint::Token => {
+            Endpoint::Token | Endpoint::Machine => {
                 let number = self.issued.fetch_add(1, Ordering::SeqCst) + 1;
                 let (expires_in, refresh_in) = self.life.lock().unwrap().clone();
                 let mut body = json!({"token_type": "Bearer", "expires_in": expires_in,
@@ -229,6 +231,7 @@ impl Transport for Entra {
     ) -> Boxed<'_, Result<Answer, TransportFailure>> {
         let uri = request.uri().to_string();
         let endpoint = match request.uri().path() {
+            "/metadata/identity/oauth2/token" => Endpoint::Machine,
             path if path.ends_with("/oauth2/v2.0/token") => Endpoint::Token,
             path if path.ends_with("/v2.0/.well-known/openid-configuration") => Endpoint::Metadata,
             path if path.ends_with("/discovery/v2.0/keys") => Endpoint::Keys,

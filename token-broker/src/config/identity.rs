@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use policy::cloud::{Cloud, is_tenant_id};
 
 use super::{
-    Application, Errors, Identity, SecretLocation, Source,
+    Application, Errors, Identity, ManagedIdentity, SecretLocation, Source,
     document::cloud,
     environment::{self, CLIENT_ID, Environment, FEDERATED_TOKEN_FILE, TENANT_ID},
-    raw::{RawClientSecret, RawIdentity, RawWorkloadIdentity},
+    raw::{RawClientSecret, RawIdentity, RawManagedIdentity, RawWorkloadIdentity},
 };
 use crate::entra::claims::Capability;
 
@@ -38,9 +38,21 @@ pub(super) fn identities(
             continue;
         };
         let scopes = scopes(identity.scopes, &path, errors);
-        let source =
-            source(identity.client_secret, identity.workload_identity, &path, environment, errors);
         let capability = capability(identity.client_capabilities, &path, errors);
+        let sources = Sources {
+            client_secret: identity.client_secret,
+            workload_identity: identity.workload_identity,
+            managed_identity: identity.managed_identity,
+        };
+        let source = source(sources, &path, environment, errors);
+        if let (Some(Source::ManagedIdentity(_)), Capability::ClaimsChallenges) =
+            (&source, capability)
+        {
+            errors.push(
+                format!("{path}.client_capabilities"),
+                "not with a managed identity: the instance metadata service takes no claims",
+            );
+        }
         if let Some(source) = source {
             identities.insert(name, Identity { source, scopes, capability });
         }
@@ -104,35 +116,88 @@ pub(super) fn check_scope(scope: &str, path: &str, errors: &mut Errors) {
     }
 }
 
-fn source(
+/// The members of which an identity has exactly one.
+struct Sources {
     client_secret: Option<RawClientSecret>,
     workload_identity: Option<RawWorkloadIdentity>,
+    managed_identity: Option<RawManagedIdentity>,
+}
+
+const SOURCES: [&str; 3] = ["client_secret", "workload_identity", "managed_identity"];
+
+fn source(
+    sources: Sources,
     path: &str,
     environment: &dyn Environment,
     errors: &mut Errors,
 ) -> Option<Source> {
-    match (client_secret, workload_identity) {
-        (Some(raw), None) => {
-            client_secret_source(raw, &format!("{path}.client_secret"), environment, errors)
-        }
-        (None, Some(raw)) => {
-            workload_identity_source(raw, &format!("{path}.workload_identity"), environment, errors)
-        }
-        (Some(_), Some(_)) => {
-            errors
-                .push(path, "expected one of `client_secret` and `workload_identity`, found both");
-            None
-        }
-        (None, None) => {
-            let reported = ["client_secret", "workload_identity"]
-                .iter()
-                .any(|member| errors.reported_at(&format!("{path}.{member}")));
-            if !reported {
-                errors.push(path, "no source; expected `client_secret` or `workload_identity`");
+    let [secret, workload, managed] = SOURCES.map(|member| format!("{path}.{member}"));
+    match (sources.client_secret, sources.workload_identity, sources.managed_identity) {
+        (Some(raw), None, None) => client_secret_source(raw, &secret, environment, errors),
+        (None, Some(raw), None) => workload_identity_source(raw, &workload, environment, errors),
+        (None, None, Some(raw)) => managed_identity_source(raw, &managed, errors),
+        (None, None, None) => {
+            if ![secret, workload, managed].iter().any(|member| errors.reported_at(member)) {
+                errors.push(path, format!("no source; expected one of {}", named(&SOURCES)));
             }
             None
         }
+        _ => {
+            errors.push(path, format!("expected one of {}, found more", named(&SOURCES)));
+            None
+        }
     }
+}
+
+fn named(members: &[&str]) -> String {
+    let members: Vec<String> = members.iter().map(|member| format!("`{member}`")).collect();
+    members.join(", ")
+}
+
+fn managed_identity_source(
+    raw: RawManagedIdentity,
+    path: &str,
+    errors: &mut Errors,
+) -> Option<Source> {
+    const MEMBERS: [&str; 4] = ["client_id", "object_id", "resource_id", "system_assigned: true"];
+    let RawManagedIdentity { client_id, object_id, resource_id, system_assigned } = raw;
+    let system_assigned = system_assigned.unwrap_or(false);
+    let given = [client_id.is_some(), object_id.is_some(), resource_id.is_some(), system_assigned];
+    if given.iter().filter(|given| **given).count() != 1 {
+        errors.push(path, format!("expected exactly one of {}", named(&MEMBERS)));
+        return None;
+    }
+    let identity = if client_id.is_some() {
+        let path = format!("{path}.client_id");
+        ManagedIdentity::ClientId(guid(client_id, &path, "a client id", errors)?)
+    } else if object_id.is_some() {
+        let path = format!("{path}.object_id");
+        ManagedIdentity::ObjectId(guid(object_id, &path, "an object id", errors)?)
+    } else if let Some(id) = resource_id {
+        if !is_resource_id(&id) {
+            errors.push(
+                format!("{path}.resource_id"),
+                "expected `/subscriptions/…/providers/Microsoft.ManagedIdentity/\
+                 userAssignedIdentities/…`",
+            );
+            return None;
+        }
+        ManagedIdentity::ResourceId(id)
+    } else {
+        ManagedIdentity::SystemAssigned
+    };
+    Some(Source::ManagedIdentity(identity))
+}
+
+/// Azure Resource Manager takes ids in any case.
+fn is_resource_id(id: &str) -> bool {
+    const PROVIDER: &str = "/providers/microsoft.managedidentity/userassignedidentities/";
+    let lower = id.to_ascii_lowercase();
+    let name = lower.split_once(PROVIDER).map(|(_, name)| name);
+    lower.starts_with("/subscriptions/")
+        && id.len() <= MAX_SCOPE
+        && id.bytes().all(|byte| byte.is_ascii_graphic())
+        && name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 fn client_secret_source(

@@ -45,6 +45,8 @@ pub struct RawIdentity {
     pub client_secret: Option<RawClientSecret>,
     /// An application with a federated credential for the pod's service account token.
     pub workload_identity: Option<RawWorkloadIdentity>,
+    /// A managed identity of the machine, from its instance metadata service.
+    pub managed_identity: Option<RawManagedIdentity>,
     /// The scopes that may be asked for, each `<resource>/.default`. Required; an empty list
     /// denies all.
     pub scopes: Option<Vec<Option<String>>>,
@@ -53,6 +55,22 @@ pub struct RawIdentity {
     /// hours, and the filter answers their resource's challenges. Without it no token is asked for
     /// so.
     pub client_capabilities: Option<Vec<Option<String>>>,
+}
+
+/// Exactly one of these says which: a machine may have several, and none is guessed.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "one of the ids, or `system_assigned: true`")]
+pub struct RawManagedIdentity {
+    /// Client id of a user-assigned identity.
+    pub client_id: Option<String>,
+    /// Object (principal) id of a user-assigned identity.
+    pub object_id: Option<String>,
+    /// Azure resource id of a user-assigned identity:
+    /// `/subscriptions/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/…`.
+    pub resource_id: Option<String>,
+    /// `true`: the machine's own identity.
+    pub system_assigned: Option<bool>,
 }
 
 /// Client credentials with a secret out of a file.

@@ -158,7 +158,7 @@ fn hint(code: u64) -> Option<&'static str> {
 }
 
 /// `Retry-After` in seconds, from either of its forms (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<u64> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     value.parse().ok().or_else(|| {
         let until = httpdate::parse_http_date(value).ok()?;

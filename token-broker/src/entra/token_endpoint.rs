@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Largest answer that is read.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// Largest token that is taken: what the filter takes, too.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// Longest life that is believed. Entra's longest is 28 h
@@ -133,10 +133,11 @@ struct TokenAnswer {
     refresh_in: Option<Value>,
 }
 
-type Accepted = (Secret, Duration, Option<Duration>);
+/// Token, life, and when to ask again.
+pub(super) type Accepted = (Secret, Duration, Option<Duration>);
 
 /// Takes a 200's body, or says what is unsound about it; never with a piece of it.
-fn accept(body: &[u8]) -> Result<Accepted, TypedError> {
+pub(super) fn accept(body: &[u8]) -> Result<Accepted, TypedError> {
     let unsound = |what: &str| {
         failure(ErrorKind::Transient, format!("unsound_answer: Entra's answer has {what}"))
     };
