@@ -11,6 +11,7 @@ mod demo;
 mod docs;
 mod fuzz;
 mod mutants;
+mod reproducible;
 mod stack;
 mod summary;
 mod test;
