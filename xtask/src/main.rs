@@ -10,7 +10,9 @@ mod command;
 mod demo;
 mod docs;
 mod fuzz;
+mod images;
 mod mutants;
+mod reproducible;
 mod stack;
 mod summary;
 mod test;
@@ -28,6 +30,8 @@ cargo xtask <command>
   test [NAME]               every test, or those whose name contains NAME
   check                     format, clippy on host and wasm, tidy tests, generated documents
   wasm                      the shipped filter: dist/entra_filter.wasm
+  images                    the filter and the broker as OCI images: dist/images
+  push REGISTRY[/PREFIX]    those images into a registry, with the login of `docker login`
   bench [--quick] [--json FILE]
                             added CPU per request, beside Envoy's own filters
   docs                      writes docs/configuration.md from the configuration types
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test::run(rest),
         ["check"] => check::run(),
         ["wasm"] => wasm::run(),
+        ["images"] => images::run(),
+        ["push", rest @ ..] => images::push(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["docs"] => docs::run(),
         ["mutants", rest @ ..] => mutants::run(rest),

@@ -8,6 +8,7 @@ pub(crate) mod envoy;
 pub(crate) mod node;
 pub(crate) mod python;
 pub(crate) mod rust;
+pub(crate) mod zig;
 
 use std::path::{Path, PathBuf};
 
