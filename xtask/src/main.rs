@@ -11,6 +11,7 @@ mod demo;
 mod docs;
 mod fuzz;
 mod images;
+mod mesh;
 mod mutants;
 mod reproducible;
 mod stack;
@@ -36,11 +37,14 @@ cargo xtask <command>
                             added CPU per request, beside Envoy's own filters
   docs                      writes docs/configuration.md from the configuration types
   mutants [ARGUMENTS]       cargo-mutants over all of policy (long; arguments are passed on)
+  mesh up | test [NAME] | status | enter COMMAND | down
+                            as root: a real Kubernetes with Istio on this machine, its tests, a
+                            command in its network
   fuzz [TARGET] [--seconds N]
                             the cargo-fuzz targets, each for N seconds (60)
 
 What is missing is installed into .tools, by pinned version and hash; nothing goes into the system.
-ENVOY, ENVOY_SMOKE, NODE and PYTHON name programs to use instead.
+ENVOY, ENVOY_SMOKE, GO, NODE and PYTHON name programs to use instead.
 ";
 
 fn main() -> ExitCode {
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         ["docs"] => docs::run(),
         ["mutants", rest @ ..] => mutants::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["mesh", rest @ ..] => mesh::run(rest),
         other => {
             eprintln!("cargo xtask: cannot read `{}`\n\n{HELP}", other.join(" "));
             return ExitCode::from(2);
