@@ -40,7 +40,8 @@ pluginConfig:
   broker: {cluster: token_broker}
   {{- $policy := .Values.inbound.policy }}
   {{- /* In the order in which one reads them, not in the alphabet's. */ -}}
-  {{- range list "cloud" "tenants" "audiences" "mode" "forward_token" "clock_skew_seconds" "path_case" "identity_headers" "app_service_headers" "permit_marker" }}
+  {{- range list "cloud" "tenants" "audiences" "mode" "forward_token" "clock_skew_seconds"
+      "path_case" "identity_headers" "app_service_headers" "permit_marker" }}
   {{- if hasKey $policy . }}
   {{ . }}: {{ get $policy . | toJson }}
   {{- end }}
@@ -49,9 +50,17 @@ pluginConfig:
   {{- range $policy.rules }}
   {{- $rule := . }}
   - name: {{ .name | toJson }}
-    {{- range list "match" "mode" "forward_token" "allow" }}
+    {{- range list "match" "mode" "forward_token" }}
     {{- if hasKey $rule . }}
     {{ . }}: {{ get $rule . | toJson }}
+    {{- end }}
+    {{- end }}
+    {{- if kindIs "string" .allow }}
+    allow: {{ .allow }}
+    {{- else }}
+    allow:
+    {{- range .allow }}
+    - {{ toJson . }}
     {{- end }}
     {{- end }}
   {{- end }}
