@@ -22,7 +22,7 @@ four= six= wide=
 while read -r _ destination gateway _; do
   if [ "$destination" = 00000000 ] && [ "$gateway" != 00000000 ]; then
     a=${gateway#??????} b=${gateway#????} c=${gateway#??} d=${gateway%??????}
-    four=$(printf '%d.%d.%d.%d' "0x$a" "0x${b%??}" "0x${c%????}" "0x$d")
+    four=" $(printf '%d.%d.%d.%d' "0x$a" "0x${b%??}" "0x${c%????}" "0x$d")"
   fi
 done < /proc/net/route
 for address in $(echo "$HOST_IPS,$STATUS_FROM" | tr , ' '); do
