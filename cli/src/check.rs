@@ -12,14 +12,16 @@ use std::path::PathBuf;
 use policy::config::Config;
 
 use crate::{
+    destinations::{self, Destinations},
     find::{self, Configuration, Kind},
     output::{self, Failure, Output},
 };
 
 /// Say what is wrong with configurations, with file, line and path.
 ///
-/// A file is a configuration of the filter or of the token broker, or holds some: an Envoy
-/// configuration, or Kubernetes resources (WasmPlugin, TrafficExtension, EnvoyFilter, ConfigMap).
+/// A file is a configuration of the filter or of the token broker, or a list of destinations, or
+/// holds some: an Envoy configuration, or Kubernetes resources (WasmPlugin, TrafficExtension,
+/// EnvoyFilter, ConfigMap).
 /// Files given together are also compared with each other: whether the broker has the identities,
 /// scopes and keys that the filter will ask for.
 ///
@@ -67,6 +69,7 @@ struct Checked {
 enum Sound {
     Filter(Config),
     Broker(Box<token_broker::config::Config>),
+    Destinations(Box<Destinations>),
 }
 
 /// Checks every file, prints all there is to say, and a line for each configuration in order.
@@ -204,6 +207,15 @@ fn read(configuration: &Configuration, exact_router: bool) -> Read {
             Ok((config, warnings)) => {
                 let warnings = warned(warnings);
                 Ok((broker::meaning(&config), Sound::Broker(Box::new(config)), warnings))
+            }
+            Err(errors) => Err(refused(errors)),
+        },
+        Kind::Destinations => match destinations::read(&configuration.text) {
+            Ok(list) => {
+                let count = list.list.len();
+                let plural = if count == 1 { "" } else { "s" };
+                let meaning = format!("{count} destination{plural} of {}", list.namespace);
+                Ok((meaning, Sound::Destinations(Box::new(list)), Vec::new()))
             }
             Err(errors) => Err(refused(errors)),
         },

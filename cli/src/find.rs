@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Filter,
     /// The token broker's.
     Broker,
+    /// A list of destinations, for `istio destinations`.
+    Destinations,
 }
 
 /// A configuration somewhere in a file.
@@ -262,6 +264,8 @@ fn kind(node: &Node) -> Option<Kind> {
         Some(Kind::Filter)
     } else if has("authorities") || has("identities") {
         Some(Kind::Broker)
+    } else if has("destinations") || (has("namespace") && has("module")) {
+        Some(Kind::Destinations)
     } else {
         None
     }
