@@ -4,6 +4,8 @@
 //! here starts there. Warnings are about what is in order and still may not be meant.
 
 mod broker;
+mod marker;
+mod replay;
 mod together;
 mod warnings;
 
@@ -21,7 +23,7 @@ use crate::{
 ///
 /// A file is a configuration of the filter or of the token broker, or a list of destinations, or
 /// holds some: an Envoy configuration, or Kubernetes resources (WasmPlugin, TrafficExtension,
-/// EnvoyFilter, ConfigMap).
+/// EnvoyFilter, ConfigMap; an AuthorizationPolicy on the filter's marker).
 /// Files given together are also compared with each other: whether the broker has the identities,
 /// scopes and keys that the filter will ask for.
 ///
@@ -113,13 +115,7 @@ impl Report {
         for problem in &contents.problems {
             self.error(file, problem.line, &problem.message);
         }
-        if contents.configurations.is_empty() && contents.problems.is_empty() {
-            let message = match contents.foreign {
-                0 => "there is no configuration of Entra Sidecar in this file",
-                _ => "the wasm filters in this file are of other modules",
-            };
-            self.error(file, 1, message);
-        }
+        let configurations = contents.configurations.len();
         let mut sound = Vec::new();
         for configuration in contents.configurations {
             match read(&configuration, self.exact_router) {
@@ -139,6 +135,23 @@ impl Report {
                     findings.iter().for_each(|finding| self.finding(file, finding));
                 }
             }
+        }
+        let policies = marker::policies(&contents.documents, &sound);
+        let nothing = configurations == 0 && policies.is_empty();
+        if nothing && contents.problems.is_empty() {
+            let message = match contents.foreign {
+                0 => "there is no configuration of Entra Sidecar in this file",
+                _ => "the wasm filters in this file are of other modules",
+            };
+            self.error(file, 1, message);
+        }
+        for policy in policies {
+            policy.findings.iter().for_each(|finding| self.finding(file, finding));
+            self.sound = self.sound.saturating_add(1);
+            self.say(file, policy.line, &policy.meaning);
+        }
+        for finding in replay::warnings(&contents.documents, &sound) {
+            self.finding(file, &finding);
         }
         Checked { file: file.to_owned(), sound }
     }

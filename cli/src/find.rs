@@ -76,6 +76,8 @@ pub(crate) struct Contents {
     pub(crate) problems: Vec<Problem>,
     /// Other modules' filters, which are nobody's business here.
     pub(crate) foreign: usize,
+    /// The documents themselves, a list of resources taken apart.
+    pub(crate) documents: Vec<Rc<Node>>,
 }
 
 /// Looks through the text of a file.
@@ -99,6 +101,9 @@ impl Contents {
     fn document(&mut self, node: &Rc<Node>, text: Option<&str>, place: &str) {
         if let Some(kind) = kind(node) {
             return self.ours(kind, node, text, place);
+        }
+        if place.is_empty() {
+            self.documents.push(node.clone());
         }
         let name = node.get("metadata").and_then(|metadata| metadata.get("name")?.text());
         let within = |kind: &str| format!("{kind} {}", name.unwrap_or("without a name"));
@@ -252,7 +257,7 @@ impl Contents {
 }
 
 /// Most nodes that are looked at in one document.
-const MAX_VISITS: usize = 1_000_000;
+pub(crate) const MAX_VISITS: usize = 1_000_000;
 
 /// Whose configuration a document is, by its members' names.
 fn kind(node: &Node) -> Option<Kind> {

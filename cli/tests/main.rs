@@ -10,6 +10,7 @@
 
 mod cases;
 mod check;
+mod check_mesh;
 mod check_resources;
 mod check_warnings;
 mod destinations;
