@@ -54,6 +54,7 @@ fn a_policy_on_the_marker_that_does_not_hold_is_said_to() {
     };
     let about = "f.yaml:1: AuthorizationPolicy permitted: is about what the filter permitted";
     check(&authorization("action: ALLOW", &when("values")), &[warning, about]);
+    check(&authorization("action: ALLOW", &when("notValues")), &[warning, about]);
     check(&authorization("selector: {}", &when("values")), &[warning, about]);
     check(
         &authorization("action: DENY", &when("values")),
@@ -67,6 +68,9 @@ fn other_policies_are_nobodys_business() {
     for when in ["when: [{key: 'request.headers[x-other]', notValues: ['*']}]", "from: []"] {
         check(&authorization("action: DENY", when), &[nothing]);
     }
+    let ours = "when: [{key: 'request.headers[x-entra-permit]', notValues: ['*']}]";
+    let other = authorization("action: DENY", ours).replace("AuthorizationPolicy", "OtherPolicy");
+    check(&other, &[nothing]);
 }
 
 #[test]

@@ -105,6 +105,8 @@ fn what_is_wrong_with_a_destination_is_refused() {
     for (destination, path, message) in [
         (of("A", "kind: graph"), "name", name),
         (of("a.b", "kind: graph"), "name", name),
+        (of("'-a'", "kind: graph"), "name", name),
+        (of("''", "kind: graph"), "name", name),
         (of(&"a".repeat(58), "kind: graph"), "name", name),
         (of("inbound", "kind: graph"), "name", other),
         (of("outbound", "kind: graph"), "name", other),
@@ -305,4 +307,15 @@ fn a_broker_beside_it_is_asked_for_identities_and_scopes() {
         "{}",
         done.out
     );
+}
+
+#[test]
+fn a_kinds_scope_is_that_of_the_cloud_for_the_broker_too() {
+    let broker = "authorities: [{cloud: us-government, tenants: [organizations]}]\n\
+                  identities: {default: {workload_identity: {}, \
+                  scopes: [https://graph.microsoft.us/.default]}}\n\
+                  listen: {api: {unix: /run/entra/broker.sock}}\n";
+    let text = list("cloud: us-government", GRAPH);
+    let folder = Folder::with(&[("d.yaml", &text), ("b.yaml", broker)]);
+    folder.run(&["check", "d.yaml", "b.yaml"]).is_silent_about("token.scope");
 }
