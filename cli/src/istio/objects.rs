@@ -302,9 +302,9 @@ const BEFORE_REPLAY: &str = "        response_headers_to_remove: [x-entra-retry]
         per_request_buffer_limit_bytes: 1048576
 ";
 const REPLAY: &str =
-    "          # The replay after a claims challenge. Only the filter sets this header, and removes it
-          # from whatever the host sends. It stands in place of Istio's own retries, which would
-          # take up the one attempt.
+    "          # The replay after a claims challenge. Only the filter sets this header, and removes
+          # it from whatever the host sends. It stands in place of Istio's own retries, which
+          # would take up the one attempt.
           retry_policy:
             retry_on: retriable-headers
             retriable_headers: [{name: x-entra-retry, present_match: true}]
