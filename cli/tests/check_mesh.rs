@@ -107,29 +107,49 @@ fn lacks_replay(text: &str, expected: &[&str]) {
 
 #[test]
 fn a_destination_whose_challenges_istio_would_not_replay_is_named() {
-    let graph = "the route of virtual host `graph.microsoft.com:80`";
-    let ledger = "the route of virtual host `ledger.contoso.example:8080`";
-    lacks_replay(&objects("x-entra-retry", "x-entra-retry"), &[]);
-    lacks_replay(&objects("retry_policy:", "retries:"), &[graph, ledger]);
-    lacks_replay(&objects("retry_on: retriable-headers", "retry_on: 5xx"), &[graph, ledger]);
-    lacks_replay(
-        &objects("{name: x-entra-retry, present", "{name: x-other, present"),
-        &[graph, ledger],
-    );
-    lacks_replay(
-        &objects("vhost: {name: \"ledger.contoso.example:8080\"}", "vhost: {name: other}"),
-        &[ledger],
-    );
-    // A patch of all virtual hosts is one of these, too.
-    lacks_replay(&objects("vhost: {name: \"ledger.contoso.example:8080\"}", "name: all"), &[]);
-    // Where no cluster of the destination is in the file nothing can be seen.
-    lacks_replay(&objects("kind: EnvoyFilter", "kind: Other"), &[]);
-    // A cluster can be named by its service, too.
-    let by_service = objects(
-        "cluster: {name: \"outbound|80||graph.microsoft.com\"}",
-        "cluster: {service: graph.microsoft.com, portNumber: 81}",
-    );
-    lacks_replay(&by_service, &["the route of virtual host `graph.microsoft.com:81`"]);
+    let text = objects("x-entra-retry", "x-entra-retry");
+    let route = |cluster: &str| {
+        let line = format!("cluster: {cluster}");
+        let line = text.lines().position(|found| found.trim() == line).unwrap() + 1;
+        format!("the route to cluster `{cluster}` in line {line}")
+    };
+    let (graph, ledger) = (route("entra-graph"), route("entra-ledger"));
+    lacks_replay(&text, &[]);
+    for (from, to) in [
+        ("retry_policy:", "retries:"),
+        ("retry_on: retriable-headers", "retry_on: 5xx"),
+        ("{name: x-entra-retry, present", "{name: x-other, present"),
+    ] {
+        lacks_replay(&objects(from, to), &[&graph, &ledger]);
+    }
+    // Where the destination's cluster is not in the file nothing can be seen.
+    lacks_replay(&objects("entra_sidecar: {", "other: {"), &[]);
+}
+
+/// The objects' policy, and an EnvoyFilter that merges its parts into Istio's own cluster.
+fn merged(cluster: &str, vhost: &str) -> String {
+    let text = objects("kind: EnvoyFilter", "kind: Other").replace("entra_sidecar: {", "other: {");
+    let policy = "retry_on: retriable-headers, retriable_headers: [{name: x-entra-retry}]";
+    format!(
+        "{text}---\nkind: EnvoyFilter\napiVersion: networking.istio.io/v1alpha3\nspec:\n  \
+         configPatches:\n  - match: {{cluster: {{{cluster}}}}}\n    patch: {{value: {{metadata: \
+         {{filter_metadata: {{entra_sidecar: {{destination: ledger}}}}}}}}}}\n  \
+         - match: {{routeConfiguration: {{{vhost}}}}}\n    patch: {{value: {{route: \
+         {{retry_policy: {{{policy}}}}}}}}}\n"
+    )
+}
+
+#[test]
+fn patches_of_istios_own_clusters_are_compared_by_their_virtual_hosts() {
+    let missing = ["the route of virtual host `ledger.example:8080`"];
+    for cluster in
+        ["name: 'outbound|8080||ledger.example'", "service: ledger.example, portNumber: 8080"]
+    {
+        lacks_replay(&merged(cluster, "vhost: {name: 'ledger.example:8080'}"), &[]);
+        lacks_replay(&merged(cluster, "vhost: {name: 'ledger.example:80'}"), &missing);
+        // A patch of all virtual hosts is one of these, too.
+        lacks_replay(&merged(cluster, "name: any"), &[]);
+    }
 }
 
 #[test]

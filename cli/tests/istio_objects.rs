@@ -107,9 +107,10 @@ fn the_login_host_is_that_of_the_cloud() {
 fn a_replay_is_asked_for_only_where_challenges_are_answered() {
     let list = golden("destinations.yaml").replace("  claims_challenges: true\n", "");
     let (_, done) = made_of(&list);
-    assert_eq!(done.lines_with("applyTo: HTTP_ROUTE").len(), 0);
+    done.is_silent_about("retry_policy:");
     let objects = golden("objects.yaml");
-    assert_eq!(objects.matches("applyTo: HTTP_ROUTE").count(), 2);
+    assert_eq!(objects.matches("applyTo: HTTP_ROUTE").count(), 4);
+    assert_eq!(objects.matches("retry_policy:").count(), 2);
     // The same as in the configuration of a plain Envoy.
     let envoy = std::fs::read_to_string(repository().join("envoy.yaml")).unwrap();
     for line in [
@@ -124,6 +125,24 @@ fn a_replay_is_asked_for_only_where_challenges_are_answered() {
     ] {
         assert!(envoy.contains(line), "envoy.yaml: {line}");
         assert!(objects.contains(line), "objects.yaml: {line}");
+    }
+}
+
+#[test]
+fn a_destinations_cluster_is_whole_and_merged_with_nothing_of_istios() {
+    let objects = golden("objects.yaml");
+    for filter in objects.split("---\n").filter(|object| object.contains("kind: EnvoyFilter")) {
+        let patches: Vec<&str> = filter.split("  - applyTo: ").skip(1).collect();
+        let [cluster, route] = patches.as_slice() else { panic!("{filter}") };
+        // TLS, filter and name arrive in one piece, or not at all.
+        assert!(cluster.starts_with("CLUSTER\n") && cluster.contains("operation: ADD\n"));
+        for part in ["transport_socket:", "entra_sidecar:", "http_filters:", "port_value: 443"] {
+            assert!(cluster.contains(part), "{part}\n{cluster}");
+        }
+        assert!(route.starts_with("HTTP_ROUTE\n") && route.contains("host_rewrite_literal: "));
+        let name = filter.split("  name: ").nth(1).unwrap().lines().next().unwrap();
+        assert!(cluster.contains(&format!("        name: {name}\n")), "{name}\n{cluster}");
+        assert!(route.contains(&format!("          cluster: {name}\n")), "{name}\n{route}");
     }
 }
 
@@ -144,7 +163,9 @@ fn istios_proxy_has_every_extension_of_the_objects() {
     // A name with releases in brackets is not in all of them.
     let extensions: BTreeSet<&str> = list.lines().collect();
     assert!(extensions.len() > 200);
-    assert!(extensions.contains("envoy.wasm.runtime.v8"));
+    for name in ["envoy.wasm.runtime.v8", "envoy.clusters.logical_dns"] {
+        assert!(extensions.contains(name), "{name}");
+    }
     let objects = golden("objects.yaml");
     let mut found = BTreeSet::new();
     for part in objects.split("type.googleapis.com/").skip(1) {

@@ -90,6 +90,10 @@ impl Seen {
                     self.patched.entry(destination).or_default().push(host);
                 }
             }
+            self.cluster(value);
+            if let Some(route) = value.get("route") {
+                self.route(route, false);
+            }
             let route = value.get("route").is_some_and(|route| makes_again(route));
             if route || makes_again(value) {
                 let host = matches
@@ -97,6 +101,21 @@ impl Seen {
                     .and_then(|host| host.get("name")?.text());
                 self.replayed.push(host.map(str::to_owned));
             }
+        }
+    }
+
+    fn cluster(&mut self, node: &Node) {
+        let name = node.get("name").and_then(|name| name.text());
+        if let (Some(name), Some(destination)) = (name, destination(node)) {
+            self.clusters.entry(destination).or_default().push(name.to_owned());
+        }
+    }
+
+    fn route(&mut self, route: &Node, again: bool) {
+        if let Some(cluster) = route.get("cluster").and_then(|cluster| cluster.text()) {
+            let own = route.get("retry_policy").is_some();
+            let again = if own { makes_again(route) } else { again };
+            self.routes.push((cluster.to_owned(), again, route.line));
         }
     }
 
@@ -113,16 +132,9 @@ impl Seen {
                 // A route's own policy stands in place of what is around it.
                 let again =
                     if node.get("retry_policy").is_some() { makes_again(node) } else { again };
-                let text = |name: &str| node.get(name).and_then(|node| node.text());
-                if let (Some(name), Some(destination)) = (text("name"), destination(node)) {
-                    self.clusters.entry(destination).or_default().push(name.to_owned());
-                }
-                if let Some(route) = node.get("route")
-                    && let Some(cluster) = route.get("cluster").and_then(|cluster| cluster.text())
-                {
-                    let own = route.get("retry_policy").is_some();
-                    let again = if own { makes_again(route) } else { again };
-                    self.routes.push((cluster.to_owned(), again, route.line));
+                self.cluster(node);
+                if let Some(route) = node.get("route") {
+                    self.route(route, again);
                 }
                 members.iter().for_each(|(_, _, member)| self.walk(member, again, left));
             }

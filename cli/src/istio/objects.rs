@@ -72,11 +72,11 @@ fn head(destinations: &Destinations) -> String {
 #   {kind} {MODULE}
 #     has Istio deliver the filter and its policy to the proxies. It stands in no listener.
 #   EnvoyFilter {PREFIX}NAME, one for each destination
-#     makes the calls to the host TLS, to that very host; puts the filter before them, and says
-#     which destination this is; has a call made again after a claims challenge, where the policy
-#     wants that.
+#     has the calls to the host go out from a cluster of its own: over TLS, to that very host, with
+#     the filter before them and the destination's name on it; and has a call made again after a
+#     claims challenge, where the policy wants that.
 #   ServiceEntry {PREFIX}NAME, one for each destination
-#     makes the host known: the application calls it without TLS, the proxy calls its port 443.
+#     makes the host known, so that there is a route for the EnvoyFilter to turn.
 #   ServiceEntry {PREFIX}login
 #     lets the token broker reach Entra where the mesh lets out only what it knows.
 #
@@ -91,18 +91,18 @@ fn head(destinations: &Destinations) -> String {
     }
     text.push_str(&format!(
         "#
-# A token leaves only from a cluster that carries a destination's name, which an EnvoyFilter below
-# writes. Where one is missing, or not yet there, calls go out without a token, and the API refuses
-# them. Have no DestinationRule with TLS settings for these hosts: it would be merged with these.
+# A token leaves only from a cluster that carries a destination's name: those that the EnvoyFilters
+# below bring, whole. Where one is missing, or not yet there, calls go out without a token, and the
+# API refuses them. What a DestinationRule says of these hosts does not count.
 #
 # To see that it has arrived, with POD of the namespace:
 #   istioctl analyze -n {namespace}
 #   istioctl proxy-config ecds POD.{namespace}
 #     has the module, with its digest
 #   istioctl proxy-config cluster POD.{namespace} -o yaml
-#     has transportSocket and filterMetadata with entra_sidecar
+#     has entra-NAME, with transportSocket and filterMetadata
 #   istioctl proxy-config route POD.{namespace} -o yaml
-#     has retryPolicy with x-entra-retry
+#     has routes to entra-NAME, some with a retryPolicy for x-entra-retry
 # Where Envoy's admin port is closed to all but the proxy:
 #   kubectl exec -n {namespace} POD -c istio-proxy -- pilot-agent request GET config_dump
 "
@@ -194,8 +194,9 @@ fn indented(text: &str, by: usize) -> String {
     text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
 }
 
-/// TLS, then filter and name, then the replay: Istio drops everything beside a transport socket
-/// that stands in the same patch.
+/// A whole cluster of our own, and the route to it. Nothing is merged into a cluster of Istio's:
+/// what a ServiceEntry or a DestinationRule says of the host, its endpoints, its TLS, cannot come
+/// under the destination's name.
 fn envoy_filter(destinations: &Destinations, destination: &Destination) -> String {
     let Destination { name, host, port, .. } = destination;
     let object = format!("{PREFIX}{name}");
@@ -209,14 +210,31 @@ fn envoy_filter(destinations: &Destinations, destination: &Destination) -> Strin
 {}  workloadSelector:
     labels: {}
   configPatches:
-  # TLS to this host and no other. In a patch of its own: Istio drops whatever stands beside it.
+  # A cluster of its own, whole: nothing that is said of the host elsewhere is merged into it.
   - applyTo: CLUSTER
-    match:
-      context: SIDECAR_OUTBOUND
-      cluster: {{name: \"outbound|{port}||{host}\"}}
+    match: {{context: SIDECAR_OUTBOUND}}
     patch:
-      operation: MERGE
+      operation: ADD
       value:
+        name: {object}
+        type: LOGICAL_DNS
+        dns_lookup_family: ALL
+        respect_dns_ttl: true
+        connect_timeout: 5s
+        # Envoy's default of 3 replays at one time would show the application most challenges.
+        circuit_breakers:
+          thresholds:
+          - max_connections: 65536
+            max_pending_requests: 65536
+            max_requests: 65536
+            max_retries: 65536
+        load_assignment:
+          cluster_name: {object}
+          endpoints:
+          - lb_endpoints:
+            - endpoint:
+                address: {{socket_address: {{address: \"{host}\", port_value: 443}}}}
+        # TLS to this host and no other.
         transport_socket:
           name: envoy.transport_sockets.tls
           typed_config:
@@ -232,14 +250,7 @@ fn envoy_filter(destinations: &Destinations, destination: &Destination) -> Strin
                 # A certificate for `*.` and the rest of the name fits, too.
                 match_typed_subject_alt_names:
                 - {{san_type: DNS, matcher: {{exact: \"{host}\"}}}}
-  # The filter, and the name by which its policy knows this cluster: no token without both.
-  - applyTo: CLUSTER
-    match:
-      context: SIDECAR_OUTBOUND
-      cluster: {{name: \"outbound|{port}||{host}\"}}
-    patch:
-      operation: MERGE
-      value:
+        # The filter, and the name by which its policy knows this cluster: no token without both.
         metadata:
           filter_metadata:
             entra_sidecar: {{destination: \"{name}\"}}
@@ -255,24 +266,7 @@ fn envoy_filter(destinations: &Destinations, destination: &Destination) -> Strin
             - name: envoy.filters.http.upstream_codec
               typed_config:
                 \"@type\": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec
-",
-        opening(destinations, "networking.istio.io/v1alpha3", "EnvoyFilter", &object),
-        labels(destinations),
-        destinations.trusted_ca,
-    );
-    if destination.claims_challenges {
-        text.push_str(&replay(destination));
-    }
-    text
-}
-
-/// The route's part in a claims challenge, the same as in the plain Envoy's configuration.
-fn replay(destination: &Destination) -> String {
-    let Destination { host, port, .. } = destination;
-    format!(
-        "  # The replay after a claims challenge. Only the filter sets this header, and removes it
-  # from whatever the host sends. It stands in place of Istio's own retries, which would take
-  # up the one attempt.
+  # What the application calls goes to that cluster, under this very name.
   - applyTo: HTTP_ROUTE
     match:
       context: SIDECAR_OUTBOUND
@@ -281,18 +275,42 @@ fn replay(destination: &Destination) -> String {
     patch:
       operation: MERGE
       value:
-        response_headers_to_remove: [x-entra-retry]
+",
+        opening(destinations, "networking.istio.io/v1alpha3", "EnvoyFilter", &object),
+        labels(destinations),
+        destinations.trusted_ca,
+    );
+    let route = format!(
+        "        route:
+          cluster: {object}
+          host_rewrite_literal: \"{host}\"
+"
+    );
+    if destination.claims_challenges {
+        text.push_str(BEFORE_REPLAY);
+        text.push_str(&route);
+        text.push_str(REPLAY);
+    } else {
+        text.push_str(&route);
+    }
+    text
+}
+
+/// The route's part in a claims challenge, the same as in the plain Envoy's configuration.
+const BEFORE_REPLAY: &str = "        response_headers_to_remove: [x-entra-retry]
         # Larger bodies go out as ever; a challenge to one is the application's.
         per_request_buffer_limit_bytes: 1048576
-        route:
+";
+const REPLAY: &str =
+    "          # The replay after a claims challenge. Only the filter sets this header, and removes
+          # it from whatever the host sends. It stands in place of Istio's own retries, which
+          # would take up the one attempt.
           retry_policy:
             retry_on: retriable-headers
-            retriable_headers: [{{name: x-entra-retry, present_match: true}}]
+            retriable_headers: [{name: x-entra-retry, present_match: true}]
             num_retries: 1
-            retry_back_off: {{base_interval: 0.001s, max_interval: 0.001s}}
-"
-    )
-}
+            retry_back_off: {base_interval: 0.001s, max_interval: 0.001s}
+";
 
 fn service_entry(destinations: &Destinations, destination: &Destination) -> String {
     let Destination { name, host, port, .. } = destination;
@@ -303,7 +321,7 @@ fn service_entry(destinations: &Destinations, destination: &Destination) -> Stri
         Protocol::Grpc => ("grpc", "GRPC"),
     };
     format!(
-        "# The application calls {host} without TLS, the proxy with.
+        "# Where the application calls {host}, without TLS.
 {}  hosts: [\"{host}\"]
   location: MESH_EXTERNAL
   resolution: DNS
