@@ -20,7 +20,7 @@ use crate::{
     broker::{self, KeysAnswer},
     host::{self, Level},
     metrics::{Event, Metrics},
-    properties::{self, now},
+    properties::{self, Place, now},
     signature,
 };
 
@@ -51,6 +51,7 @@ pub(crate) struct Plugin {
     /// Those that did not wait keep it themselves.
     injected: HashMap<u32, Injected>,
     metrics: Metrics,
+    place: Place,
     /// Where records are written, so that a request need not allocate.
     record: String,
 }
@@ -87,6 +88,7 @@ impl Plugin {
             waiting: Vec::new(),
             injected: HashMap::new(),
             metrics: Metrics::new(name),
+            place: Place::default(),
             record: String::new(),
         };
         plugin.announce_observe_mode();
@@ -120,9 +122,7 @@ impl Plugin {
         let tls = || properties::has_tls() || (downstream && !properties::has_connection());
         if downstream && policy.on_cluster(destination, properties::cluster().as_deref()) {
             self.metrics.event(Event::Rerouted, 1);
-            let message = format!(
-                "entra-sidecar: a call to {destination} went to another cluster: injection stopped"
-            );
+            let message = format!("entra-sidecar: a call to {destination} went to another cluster");
             host::log(Level::Error, &message);
         }
         if policy.on_response(destination, tls) {
@@ -345,7 +345,9 @@ impl Plugin {
                 let most = if replayed { MAX_WAITING_FOR_REPLAY } else { MAX_WAITING };
                 let attempt = Attempt {
                     destination: destination.as_deref(),
-                    inbound_listener: destination.is_some() && properties::is_inbound_listener(),
+                    inbound_listener: destination.is_some()
+                        && (properties::is_inbound_listener()
+                            || self.place.is_wrong_for(policy.position())),
                     authorization,
                     replayed,
                 };

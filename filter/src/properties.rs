@@ -2,7 +2,7 @@
 //!
 //! Each read is a host call of a microsecond or more. Nothing is decided here.
 
-use policy::{outbound::Outbound, time::UnixTime};
+use policy::{config::Position, outbound::Outbound, time::UnixTime};
 
 use crate::host;
 
@@ -39,6 +39,21 @@ pub(crate) fn has_tls() -> bool {
 /// Whether there is a connection to the upstream at all.
 pub(crate) fn has_connection() -> bool {
     filled("upstream\0local_address").is_some()
+}
+
+/// Whether the filter stands in a listener's chain with rules for a cluster's. Found out once: it
+/// costs a host call, and a filter does not move.
+#[derive(Default)]
+pub(crate) struct Place(Option<bool>);
+
+impl Place {
+    pub(crate) fn is_wrong_for(&mut self, position: Position) -> bool {
+        // The router counts an attempt before a cluster's filters see it.
+        let before_any_attempt =
+            || filled("upstream\0request_attempt_count").is_some_and(|n| n == [0; 8]);
+        let is_wrong = || position == Position::Upstream && before_any_attempt();
+        *self.0.get_or_insert_with(is_wrong)
+    }
 }
 
 /// The first URI name in the client certificate that Envoy has checked; none without mutual TLS.

@@ -130,7 +130,8 @@ reasons! {
     Injected = "injected", Pass;
     /// The cluster names no destination of a rule: no token.
     NoDestination = "no_destination", Pass;
-    /// The filter stands on an inbound listener: no token.
+    /// The filter stands on an inbound listener, or with rules for a cluster's chain in a listener's:
+    /// no token.
     Misplaced = "misplaced", Pass;
     /// The application's own Authorization header was kept.
     AuthorizationKept = "authorization_kept", Pass;

@@ -198,6 +198,23 @@ async fn an_outbound_filter_on_an_inbound_listener_injects_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rules_for_a_clusters_chain_inject_nothing_in_a_listeners() {
+    let builder = downstream().configure(|config| {
+        let rule = config.policy_mut("entra-outbound").pointer_mut("/rules/0");
+        let rule = rule.and_then(Value::as_object_mut).expect("the rule for Graph");
+        rule.insert("match".to_owned(), json!({"destination": "graph"}));
+        rule.remove("allow_unverified_destination");
+        let named = json!({"filter_metadata": {"entra_sidecar": {"destination": "graph"}}});
+        config.cluster_mut("graph").as_object_mut().expect("it").insert("metadata".into(), named);
+    });
+    let stack = builder.start().await;
+    for _ in 0..3 {
+        check(&stack, me(), 200, "misplaced").await;
+        assert_eq!(stack.graph.latest().header("authorization"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_without_tls_ends_injection() {
     let stack = downstream().graph_proof(GraphProof::None).start().await;
     // The first response shows it; from then on nothing is injected.
