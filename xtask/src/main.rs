@@ -44,7 +44,7 @@ cargo xtask <command>
                             the cargo-fuzz targets, each for N seconds (60)
 
 What is missing is installed into .tools, by pinned version and hash; nothing goes into the system.
-ENVOY, ENVOY_SMOKE, GO, NODE and PYTHON name programs to use instead.
+ENVOY, ENVOY_SMOKE, ENVOY_1_37 (_38, _39), GO, NODE and PYTHON name programs to use instead.
 ";
 
 fn main() -> ExitCode {
