@@ -78,7 +78,7 @@ fn head(destinations: &Destinations) -> String {
 #   ServiceEntry {PREFIX}NAME, one for each destination
 #     makes the host known, so that there is a route for the EnvoyFilter to turn.
 #   ServiceEntry {PREFIX}login
-#     lets the token broker reach Entra where the mesh lets out only what it knows.
+#     lets a broker reach Entra whose calls pass the proxy. Those of the template's broker do not.
 #
 # The application calls
 ",
@@ -333,12 +333,13 @@ fn service_entry(destinations: &Destinations, destination: &Destination) -> Stri
     )
 }
 
-/// The broker speaks TLS itself: the proxy lets it through.
+/// The broker speaks TLS itself: the proxy lets it through. The template's broker runs with Envoy's
+/// group, whose traffic Istio does not capture: this is for one that does not.
 fn login(destinations: &Destinations) -> String {
     let host = destinations.cloud.login_host();
     let object = format!("{PREFIX}login");
     format!(
-        "# Where the token broker gets tokens and keys. Its TLS goes through the proxy as it is.
+        "# Where a broker whose calls pass the proxy gets tokens and keys, over TLS of its own.
 {}  hosts: [\"{host}\"]
   location: MESH_EXTERNAL
   resolution: DNS
