@@ -14,5 +14,7 @@
 )]
 
 mod install;
+mod nothing;
+mod outbound;
 mod shop;
 mod world;
