@@ -13,6 +13,12 @@
     reason = "a test says by a panic that it fails"
 )]
 
+mod admission;
+mod beside;
+mod callers;
+mod closed;
+mod holes;
 mod install;
 mod shop;
+mod workload;
 mod world;

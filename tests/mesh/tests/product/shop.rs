@@ -23,6 +23,8 @@ pub(crate) struct Shop {
     annotations: Value,
     arguments: Vec<&'static str>,
     ports: Vec<Value>,
+    probe: u16,
+    objects: Vec<Value>,
     chart: bool,
 }
 
@@ -45,6 +47,8 @@ impl Shop {
             annotations: json!({}),
             arguments: vec!["--http", "8080", "--health", "8081"],
             ports: vec![json!({"name": "http", "port": 80, "targetPort": 8080})],
+            probe: 8081,
+            objects: Vec::new(),
             chart: true,
         }
     }
@@ -77,6 +81,20 @@ impl Shop {
         self
     }
 
+    /// The readiness probe's port; 8081 is one whose connections are not written down.
+    #[must_use]
+    pub(crate) fn probe(mut self, port: u16) -> Self {
+        self.probe = port;
+        self
+    }
+
+    /// An object that is there before the pod.
+    #[must_use]
+    pub(crate) fn object(mut self, object: Value) -> Self {
+        self.objects.push(object);
+        self
+    }
+
     /// Leaves the chart to the test.
     #[must_use]
     pub(crate) fn without_chart(mut self) -> Self {
@@ -90,6 +108,9 @@ impl Shop {
         self.prepare();
         if self.chart {
             install(world, self.namespace, &self.values);
+        }
+        for object in &self.objects {
+            world.mesh.apply(&object.to_string()).unwrap();
         }
         world.mesh.apply(&self.application_objects().to_string()).unwrap();
         let pod = world.mesh.ready_pod(self.namespace, "app=orders").unwrap();
@@ -138,7 +159,7 @@ impl Shop {
                     "command": ["mesh-app", "serve"],
                     "args": self.arguments,
                     "readinessProbe":
-                        {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 1},
+                        {"httpGet": {"path": "/readyz", "port": self.probe}, "periodSeconds": 1},
                 }],
             },
         });
