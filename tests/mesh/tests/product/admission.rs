@@ -151,7 +151,16 @@ fn a_pod_that_is_not_injected_or_leaves_its_namespaces_is_refused() {
             }}),
             "token-broker is missing",
         ),
-        ("hostNetwork", json!({"spec": {"hostNetwork": true}}), shared),
+        // Istio leaves such a pod alone, label or not.
+        ("hostNetwork", json!({"spec": {"hostNetwork": true}}), "the pod is not injected"),
+        (
+            "hostNetwork with the label",
+            json!({
+                "metadata": {"labels": {"entra-sidecar/injected": "true"}},
+                "spec": {"hostNetwork": true},
+            }),
+            shared,
+        ),
         ("hostPID", json!({"spec": {"hostPID": true}}), shared),
         ("hostIPC", json!({"spec": {"hostIPC": true}}), shared),
         ("shared processes", json!({"spec": {"shareProcessNamespace": true}}), shared),
@@ -166,12 +175,12 @@ fn an_annotation_that_takes_traffic_past_the_sidecar_is_refused() {
         (
             "excluded inbound",
             annotated("traffic.sidecar.istio.io/excludeInboundPorts", "9090"),
-            hole,
+            "istio-init is missing, or is not as Istio makes it",
         ),
         (
             "included inbound",
             annotated("traffic.sidecar.istio.io/includeInboundPorts", "8080"),
-            hole,
+            "istio-init is missing, or is not as Istio makes it",
         ),
         (
             "excluded outbound",
@@ -189,7 +198,11 @@ fn an_annotation_that_takes_traffic_past_the_sidecar_is_refused() {
             annotated("sidecar.istio.io/proxyImage", "example.com/proxy:1"),
             "is not as Istio makes it",
         ),
-        ("another bootstrap", annotated("sidecar.istio.io/bootstrapOverride", "mine"), hole),
+        (
+            "another bootstrap",
+            annotated("sidecar.istio.io/bootstrapOverride", "mine"),
+            "istio-proxy has an environment that Istio does not give it",
+        ),
         (
             "a volume for the proxy",
             annotated("sidecar.istio.io/userVolume", r#"{"mine":{"emptyDir":{}}}"#),

@@ -102,7 +102,7 @@ fn on(shop: &Open, port: u16) -> Attack {
 }
 
 /// Sends all of it at once; what came of each, by its name.
-fn all(attacks: Vec<(String, Attack, Vec<u8>)>) -> Vec<(String, Outcome)> {
+pub(crate) fn all(attacks: Vec<(String, Attack, Vec<u8>)>) -> Vec<(String, Outcome)> {
     world().wait_for(async {
         let mut running = JoinSet::new();
         for (name, attack, bytes) in attacks {

@@ -110,14 +110,13 @@ fn envoys_admin_answers_no_other_pod() {
 #[test]
 fn an_application_that_is_root_can_become_istio_and_then_reaches_the_admin() {
     let _guard = world().mesh.shared().unwrap();
-    let target = "http://127.0.0.1:15000/ready";
-    let command = call("GET", target, &[]);
-    let become_istio = ["setpriv", "--reuid=1337", "--clear-groups"];
-    let finished = closed().shell(&[&become_istio, command.as_slice()].concat());
+    let ask = "mesh-app call GET http://127.0.0.1:15000/ready";
+    let become_istio = ["su", "-s", "/bin/sh", "istio-proxy", "-c", ask];
+    let finished = closed().shell(&become_istio);
     assert_eq!(reply(&finished).status, Some(200), "a limit that the documents name");
-    // The same without being root: no way to that user.
-    let nobody = ["setpriv", "--reuid=1000", "--clear-groups"];
-    let finished = closed().shell(&[&nobody, &become_istio, command.as_slice()].concat());
+    // Who is not root has no way to that user.
+    let become_istio = format!("su -s /bin/sh istio-proxy -c '{ask}'");
+    let finished = closed().shell(&["su", "-s", "/bin/sh", "nobody", "-c", &become_istio]);
     assert_ne!(finished.code, 0, "{}", finished.stdout);
     assert_eq!(finished.stdout, "");
 }
