@@ -68,7 +68,7 @@ fn bytes_that_are_no_http_reach_no_port() {
 #[test]
 fn a_server_that_speaks_first_says_nothing_to_a_denied_caller() {
     let _guard = world().mesh.shared().unwrap();
-    let words: [&[u8]; 3] = [b"", b"x", b"EHLO attacker\r\n"];
+    let words: [&[u8]; 4] = [b"", b"x", b"EHLO attacker\r\n", b"no http at all\n"];
     let attacks = BANNERS.into_iter().flat_map(|port| {
         words.map(|word| (format!("{word:?} on {port}"), on(closed(), port), word.to_vec()))
     });
@@ -101,7 +101,7 @@ fn without_the_policy_each_of_these_bytes_arrives() {
         saw(port, "the hidden request", |event| has_text(event, "GET /stolen"));
     }
     for port in BANNERS {
-        let outcome = world().wait_for(on(open(), port).send(b"x"));
+        let outcome = world().wait_for(on(open(), port).send(b"no http at all\n"));
         assert!(outcome.text().contains(BANNER), "{port}: {outcome:?}");
     }
     let preface = payload::http2(&[(":method", "GET"), (":path", "/")]);

@@ -110,14 +110,17 @@ fn envoys_admin_answers_no_other_pod() {
 #[test]
 fn an_application_that_is_root_can_become_istio_and_then_reaches_the_admin() {
     let _guard = world().mesh.shared().unwrap();
-    let ask = "mesh-app call GET http://127.0.0.1:15000/ready";
-    let become_istio = ["su", "-s", "/bin/sh", "istio-proxy", "-c", ask];
-    let finished = closed().shell(&become_istio);
+    let start_as = |user| format!("start-stop-daemon -S -p /none -c {user} -x");
+    let ask = "/usr/bin/mesh-app -- call GET http://127.0.0.1:15000/ready";
+    let become_istio = format!("busybox {} {ask}", start_as("istio-proxy"));
+    let finished = closed().shell(&["sh", "-c", &become_istio]);
     assert_eq!(reply(&finished).status, Some(200), "a limit that the documents name");
     // Who is not root has no way to that user.
-    let become_istio = format!("su -s /bin/sh istio-proxy -c '{ask}'");
-    let finished = closed().shell(&["su", "-s", "/bin/sh", "nobody", "-c", &become_istio]);
+    let nobody = start_as("nobody");
+    let tries = format!("busybox {nobody} /bin/busybox -- {} {ask}", start_as("istio-proxy"));
+    let finished = closed().shell(&["sh", "-c", &tries]);
     assert_ne!(finished.code, 0, "{}", finished.stdout);
+    assert!(finished.stderr.contains("not permitted"), "{}", finished.stderr);
     assert_eq!(finished.stdout, "");
 }
 
