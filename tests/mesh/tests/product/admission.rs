@@ -243,9 +243,11 @@ fn a_container_that_brings_one_of_ours_or_takes_its_volumes_is_refused() {
     refused(&[
         (
             "an own broker",
-            json!({"spec": {"initContainers": [
-                {"name": "token-broker", "image": "example.com/broker:1", "restartPolicy": "Always"},
-            ]}}),
+            json!({"spec": {"initContainers": [{
+                "name": "token-broker",
+                "image": "example.com/broker:1",
+                "restartPolicy": "Always",
+            }]}}),
             "token-broker is missing, or is not as the template makes it",
         ),
         (
