@@ -4,6 +4,8 @@
 //! here starts there. Warnings are about what is in order and still may not be meant.
 
 mod broker;
+mod marker;
+mod replay;
 mod together;
 mod warnings;
 
@@ -12,14 +14,16 @@ use std::path::PathBuf;
 use policy::config::Config;
 
 use crate::{
+    destinations::{self, Destinations},
     find::{self, Configuration, Kind},
     output::{self, Failure, Output},
 };
 
 /// Say what is wrong with configurations, with file, line and path.
 ///
-/// A file is a configuration of the filter or of the token broker, or holds some: an Envoy
-/// configuration, or Kubernetes resources (WasmPlugin, TrafficExtension, EnvoyFilter, ConfigMap).
+/// A file is a configuration of the filter or of the token broker, or a list of destinations, or
+/// holds some: an Envoy configuration, or Kubernetes resources (WasmPlugin, TrafficExtension,
+/// EnvoyFilter, ConfigMap; an AuthorizationPolicy on the filter's marker).
 /// Files given together are also compared with each other: whether the broker has the identities,
 /// scopes and keys that the filter will ask for.
 ///
@@ -67,6 +71,7 @@ struct Checked {
 enum Sound {
     Filter(Config),
     Broker(Box<token_broker::config::Config>),
+    Destinations(Box<Destinations>),
 }
 
 /// Checks every file, prints all there is to say, and a line for each configuration in order.
@@ -110,13 +115,7 @@ impl Report {
         for problem in &contents.problems {
             self.error(file, problem.line, &problem.message);
         }
-        if contents.configurations.is_empty() && contents.problems.is_empty() {
-            let message = match contents.foreign {
-                0 => "there is no configuration of Entra Sidecar in this file",
-                _ => "the wasm filters in this file are of other modules",
-            };
-            self.error(file, 1, message);
-        }
+        let configurations = contents.configurations.len();
         let mut sound = Vec::new();
         for configuration in contents.configurations {
             match read(&configuration, self.exact_router) {
@@ -136,6 +135,23 @@ impl Report {
                     findings.iter().for_each(|finding| self.finding(file, finding));
                 }
             }
+        }
+        let policies = marker::policies(&contents.documents, &sound);
+        let nothing = configurations == 0 && policies.is_empty();
+        if nothing && contents.problems.is_empty() {
+            let message = match contents.foreign {
+                0 => "there is no configuration of Entra Sidecar in this file",
+                _ => "the wasm filters in this file are of other modules",
+            };
+            self.error(file, 1, message);
+        }
+        for policy in policies {
+            policy.findings.iter().for_each(|finding| self.finding(file, finding));
+            self.sound = self.sound.saturating_add(1);
+            self.say(file, policy.line, &policy.meaning);
+        }
+        for finding in replay::warnings(&contents.documents, &sound) {
+            self.finding(file, &finding);
         }
         Checked { file: file.to_owned(), sound }
     }
@@ -204,6 +220,15 @@ fn read(configuration: &Configuration, exact_router: bool) -> Read {
             Ok((config, warnings)) => {
                 let warnings = warned(warnings);
                 Ok((broker::meaning(&config), Sound::Broker(Box::new(config)), warnings))
+            }
+            Err(errors) => Err(refused(errors)),
+        },
+        Kind::Destinations => match destinations::read(&configuration.text) {
+            Ok(list) => {
+                let count = list.list.len();
+                let plural = if count == 1 { "" } else { "s" };
+                let meaning = format!("{count} destination{plural} of {}", list.namespace);
+                Ok((meaning, Sound::Destinations(Box::new(list)), Vec::new()))
             }
             Err(errors) => Err(refused(errors)),
         },

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Filter,
     /// The token broker's.
     Broker,
+    /// A list of destinations, for `istio destinations`.
+    Destinations,
 }
 
 /// A configuration somewhere in a file.
@@ -74,6 +76,8 @@ pub(crate) struct Contents {
     pub(crate) problems: Vec<Problem>,
     /// Other modules' filters, which are nobody's business here.
     pub(crate) foreign: usize,
+    /// The documents themselves, a list of resources taken apart.
+    pub(crate) documents: Vec<Rc<Node>>,
 }
 
 /// Looks through the text of a file.
@@ -97,6 +101,9 @@ impl Contents {
     fn document(&mut self, node: &Rc<Node>, text: Option<&str>, place: &str) {
         if let Some(kind) = kind(node) {
             return self.ours(kind, node, text, place);
+        }
+        if place.is_empty() {
+            self.documents.push(node.clone());
         }
         let name = node.get("metadata").and_then(|metadata| metadata.get("name")?.text());
         let within = |kind: &str| format!("{kind} {}", name.unwrap_or("without a name"));
@@ -250,7 +257,7 @@ impl Contents {
 }
 
 /// Most nodes that are looked at in one document.
-const MAX_VISITS: usize = 1_000_000;
+pub(crate) const MAX_VISITS: usize = 1_000_000;
 
 /// Whose configuration a document is, by its members' names.
 fn kind(node: &Node) -> Option<Kind> {
@@ -262,6 +269,8 @@ fn kind(node: &Node) -> Option<Kind> {
         Some(Kind::Filter)
     } else if has("authorities") || has("identities") {
         Some(Kind::Broker)
+    } else if has("destinations") || (has("namespace") && has("module")) {
+        Some(Kind::Destinations)
     } else {
         None
     }

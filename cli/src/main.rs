@@ -7,8 +7,10 @@
 
 mod cases;
 mod check;
+mod destinations;
 mod explain;
 mod find;
+mod istio;
 mod key_file;
 mod output;
 mod policy_file;
@@ -43,6 +45,7 @@ enum Command {
     Explain(explain::Arguments),
     Test(test::Arguments),
     TestToken(test_token::Arguments),
+    Istio(istio::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::TestToken(arguments) => test_token::run(&arguments),
+        Command::Istio(arguments) => istio::run(&arguments),
     };
     done.map_or_else(Failure::report, Output::write)
 }

@@ -6,7 +6,10 @@ use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::Value;
 use token_broker::config::raw::RawConfig;
 
-use crate::output::{Failure, Output};
+use crate::{
+    destinations::raw::RawDestinations,
+    output::{Failure, Output},
+};
 
 /// Print the JSON Schema (2020-12) of a configuration, for editors.
 ///
@@ -24,6 +27,8 @@ enum Of {
     Filter,
     /// The token broker's.
     Broker,
+    /// The list that `istio destinations` takes.
+    Destinations,
 }
 
 /// Prints the schema.
@@ -31,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Output, Failure> {
     let mut schema = match arguments.of {
         Of::Filter => filter(),
         Of::Broker => generator().into_root_schema_for::<RawConfig>().to_value(),
+        Of::Destinations => generator().into_root_schema_for::<RawDestinations>().to_value(),
     };
     strict(&mut schema);
     let mut output = Output::default();

@@ -10,11 +10,14 @@
 
 mod cases;
 mod check;
+mod check_mesh;
 mod check_resources;
 mod check_warnings;
+mod destinations;
 mod documents;
 mod explain;
 mod explain_outbound;
+mod istio_objects;
 mod keys;
 mod program;
 mod schema;

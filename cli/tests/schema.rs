@@ -96,6 +96,35 @@ fn the_brokers_schema_takes_what_is_right_and_refuses_what_is_wrong() {
 }
 
 #[test]
+fn the_schema_of_destinations_takes_what_is_right_and_refuses_what_is_wrong() {
+    let schema = schema("destinations");
+    let right = json!({
+        "namespace": "shop",
+        "labels": {"app": "till"},
+        "module": {"image": "oci://registry.example/filter:1", "sha256": "0"},
+        "destinations": [{"name": "graph", "kind": "graph", "token": {"identity": "default"}}],
+    });
+    assert_eq!(schema.validate(&right).map_err(|error| error.to_string()), Ok(()));
+    for (pointer, value) in [
+        ("/namespace", None),
+        ("/module", None),
+        ("/module/image", None),
+        ("/module/sha256", None),
+        ("/module/digest", Some(json!("0"))),
+        ("/labels/app", Some(Value::Null)),
+        ("/destinations", None),
+        ("/destinations", Some(json!([{"name": "graph", "kind": "graph"}]))),
+        ("/destinations", Some(json!([{"kind": "graph", "token": {"identity": "default"}}]))),
+        ("/destinations", Some(json!([{"name": "graph", "token": {}}]))),
+        ("/destinations", Some(json!([{"name": "g", "token": {"identity": "a"}, "port": "80"}]))),
+        ("/unknown", Some(json!(1))),
+    ] {
+        let wrong = with(&right, pointer, value);
+        assert!(!schema.is_valid(&wrong), "{pointer} of {wrong}");
+    }
+}
+
+#[test]
 fn what_a_schema_is_of_must_be_known() {
     assert_eq!(Folder::with(&[("p", &policy("[]"))]).run(&["schema", "envoy"]).code, 2);
 }

@@ -12,6 +12,7 @@ mod header_map;
 mod host;
 mod metrics;
 mod plugin;
+mod properties;
 mod root;
 mod signature;
 mod stream;

@@ -23,10 +23,14 @@ pub(crate) enum Event {
     TokenFailed,
     /// A response showed a connection without TLS.
     Plaintext,
+    /// A call with a token went to another cluster than the one that the token was for.
+    Rerouted,
     /// A claims challenge was answered with a new token: the attempt is made again.
     ChallengeAnswered,
     /// A claims challenge went to the application, and the broker was not asked.
     ChallengeDeclined,
+    /// A claims challenge went to the application, and the next call has another token.
+    ChallengeDeferred,
     /// A claims challenge went to the application, since the broker gave no other token.
     ChallengeFailed,
     /// A host call failed where it must not; a request that needed it was refused.
@@ -42,8 +46,10 @@ impl Event {
             Self::KeysFailed => "callout.keys.failed",
             Self::TokenFailed => "callout.token.failed",
             Self::Plaintext => "plaintext",
+            Self::Rerouted => "rerouted",
             Self::ChallengeAnswered => "challenge.answered",
             Self::ChallengeDeclined => "challenge.declined",
+            Self::ChallengeDeferred => "challenge.deferred",
             Self::ChallengeFailed => "challenge.failed",
             Self::HostFailed => "host.failed",
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use contract::TokenRequest;
 use policy::{
-    config::{Config, Mode},
+    config::{Config, Mode, Position},
     effect::Effect,
     inbound::Inbound,
     key_schedule::KeyCall,
@@ -20,6 +20,7 @@ use crate::{
     broker::{self, KeysAnswer},
     host::{self, Level},
     metrics::{Event, Metrics},
+    properties::{self, Place, now},
     signature,
 };
 
@@ -39,9 +40,6 @@ const OUTBOUND_RECORD: &str = "entra_outbound";
 /// Filter state that says that the request has been made again: `%FILTER_STATE(wasm.entra_replay:PLAIN)%`.
 const REPLAY_NOTE: &str = "entra_replay";
 
-/// Value of `xds.listener_direction` on an inbound listener.
-const INBOUND_LISTENER: [u8; 8] = 1_i64.to_le_bytes();
-
 /// The state of one configuration in one VM.
 pub(crate) struct Plugin {
     root: u32,
@@ -53,6 +51,7 @@ pub(crate) struct Plugin {
     /// Those that did not wait keep it themselves.
     injected: HashMap<u32, Injected>,
     metrics: Metrics,
+    place: Place,
     /// Where records are written, so that a request need not allocate.
     record: String,
 }
@@ -89,6 +88,7 @@ impl Plugin {
             waiting: Vec::new(),
             injected: HashMap::new(),
             metrics: Metrics::new(name),
+            place: Place::default(),
             record: String::new(),
         };
         plugin.announce_observe_mode();
@@ -117,7 +117,14 @@ impl Plugin {
         let waited = || self.injected.remove(&stream);
         let Some(injected) = injected.or_else(waited) else { return };
         let destination = &injected.destination;
-        let tls = || host::property("upstream\0tls_version").is_some_and(|v| !v.is_empty());
+        let downstream = policy.position() == Position::Downstream;
+        // A listener's filter also sees Envoy's own answers, where there was no connection.
+        let tls = || properties::has_tls() || (downstream && !properties::has_connection());
+        if downstream && policy.on_cluster(destination, properties::cluster().as_deref()) {
+            self.metrics.event(Event::Rerouted, 1);
+            let message = format!("entra-sidecar: a call to {destination} went to another cluster");
+            host::log(Level::Error, &message);
+        }
         if policy.on_response(destination, tls) {
             self.metrics.event(Event::Plaintext, 1);
             let message = format!(
@@ -137,6 +144,11 @@ impl Plugin {
         match policy.on_challenge(&injected, &response, replayed, may_wait, now()) {
             ResponseEffect::Pass => {}
             ResponseEffect::Declined => self.metrics.event(Event::ChallengeDeclined, 1),
+            ResponseEffect::Deferred => {
+                self.metrics.event(Event::ChallengeDeferred, 1);
+                self.tick_at_once();
+                host::act_for(stream);
+            }
             ResponseEffect::Replay => {
                 // The note comes first: without it there must be no second time.
                 let asked = host::set_property(REPLAY_NOTE, "1")
@@ -310,7 +322,10 @@ impl Plugin {
                     self.metrics.event(Event::HostFailed, 1);
                     return (apply::refuse(), None);
                 };
-                let head = RequestHead::read(headers.lines(), &policy.config().own_headers);
+                let reads_workload = policy.config().reads_caller_workload();
+                let workload = reads_workload.then(properties::caller_workload).flatten();
+                let mut head = RequestHead::read(headers.lines(), &policy.config().own_headers);
+                head.workload = workload.as_deref();
                 (
                     policy.on_request(&head, waiting < MAX_WAITING, now(), &signature::verify),
                     INBOUND_RECORD,
@@ -318,7 +333,10 @@ impl Plugin {
                 )
             }
             Direction::Outbound { policy } => {
-                let destination = destination();
+                let destination = match policy.position() {
+                    Position::Upstream => properties::destination(),
+                    Position::Downstream => properties::host_and_cluster(policy),
+                };
                 let Ok(authorization) = host::request_header("authorization") else {
                     self.metrics.event(Event::HostFailed, 1);
                     return (apply::refuse(), None);
@@ -328,8 +346,8 @@ impl Plugin {
                 let attempt = Attempt {
                     destination: destination.as_deref(),
                     inbound_listener: destination.is_some()
-                        && host::property("xds\0listener_direction")
-                            .is_some_and(|direction| direction == INBOUND_LISTENER),
+                        && (properties::is_inbound_listener()
+                            || self.place.is_wrong_for(policy.position())),
                     authorization,
                     replayed,
                 };
@@ -379,16 +397,4 @@ impl Plugin {
         }
         self.metrics.gauge("observing_rules", Some(count));
     }
-}
-
-/// What the cluster's own metadata calls itself; none where it says nothing.
-fn destination() -> Option<String> {
-    let path = "xds\0cluster_metadata\0filter_metadata\0entra_sidecar\0destination";
-    let name = host::property(path).filter(|name| !name.is_empty())?;
-    String::from_utf8(name).ok()
-}
-
-fn now() -> UnixTime {
-    // Without a clock everything has expired.
-    UnixTime(host::nanoseconds().map_or(u64::MAX, |time| time / 1_000_000_000))
 }

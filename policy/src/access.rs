@@ -25,10 +25,11 @@ pub(crate) struct Missing<'a> {
 pub(crate) fn check<'a>(
     alternatives: &'a [Alternative],
     token: &Verified,
+    workload: Option<&[u8]>,
 ) -> Result<(), Missing<'a>> {
     let mut nearest = None;
     for alternative in alternatives {
-        match alternative.refusal(token) {
+        match alternative.refusal(token, workload) {
             None => return Ok(()),
             Some((step, missing))
                 if nearest.as_ref().is_none_or(|(furthest, _)| step > *furthest) =>
@@ -44,8 +45,8 @@ pub(crate) fn check<'a>(
 
 impl Alternative {
     /// The first thing that is missing, and how far the token got.
-    fn refusal(&self, token: &Verified) -> Option<(usize, Missing<'_>)> {
-        let requirements = self.requirements(token);
+    fn refusal(&self, token: &Verified, workload: Option<&[u8]>) -> Option<(usize, Missing<'_>)> {
+        let requirements = self.requirements(token, workload);
         requirements.into_iter().enumerate().find_map(|(step, (_, missing))| {
             let reason = missing?;
             let step_up = self.step_up.as_ref().filter(|_| reason == Reason::StepUpRequired);
@@ -55,8 +56,13 @@ impl Alternative {
     }
 
     /// What is asked for, by the name that it has in the configuration, and what a token lacks of
-    /// it; in the order in which a refusal names them.
-    pub fn requirements(&self, token: &Verified) -> [(&'static str, Option<Reason>); 7] {
+    /// it; in the order in which a refusal names them. `workload` is whose certificate the
+    /// connection has.
+    pub fn requirements(
+        &self,
+        token: &Verified,
+        workload: Option<&[u8]>,
+    ) -> [(&'static str, Option<Reason>); 8] {
         let any = |wanted: &[String], has: &[String]| {
             wanted.is_empty() || wanted.iter().any(|value| has.contains(value))
         };
@@ -76,6 +82,8 @@ impl Alternative {
             Groups::Overage => Some(Reason::GroupsOverage),
             Groups::Listed(groups) => (!any(&self.groups, groups)).then_some(Reason::GroupMissing),
         };
+        let called_by = self.caller_workload.is_empty()
+            || workload.is_some_and(|id| self.caller_workload.iter().any(|w| w.as_bytes() == id));
         let missing = |present: bool, reason| (!present).then_some(reason);
         [
             ("kind", kind),
@@ -84,6 +92,7 @@ impl Alternative {
             ("clients", missing(client, Reason::ClientRefused)),
             ("client_credential", missing(credential, Reason::ClientCredentialWeak)),
             ("groups", groups),
+            ("caller_workload", missing(called_by, Reason::CallerWorkloadRefused)),
             ("authentication_context", self.missing_context(token)),
         ]
     }

@@ -77,6 +77,7 @@ pub const INBOUND: &[Check] = &[
             Reason::ClientCredentialWeak,
             Reason::GroupMissing,
             Reason::GroupsOverage,
+            Reason::CallerWorkloadRefused,
             Reason::AuthenticationContextMissing,
             Reason::StepUpRequired,
         ],

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub use alternative::Alternative;
 pub use inbound::{Allow, InboundConfig, Match, Mode, Rule};
-pub use outbound::{ExistingAuthorization, OutboundConfig, OutboundRule};
+pub use outbound::{ExistingAuthorization, HostAndCluster, OutboundConfig, OutboundRule, Position};
 
 use crate::{
     document::{self, ConfigError},
@@ -84,7 +84,7 @@ impl Errors {
         path: &str,
         elements: Option<Vec<Option<String>>>,
         expected: &str,
-        read: impl Fn(&str) -> Option<T>,
+        read: &dyn Fn(&str) -> Option<T>,
     ) -> Vec<T> {
         let Some(elements) = elements else { return Vec::new() };
         if elements.is_empty() {
@@ -92,7 +92,7 @@ impl Errors {
         }
         let mut values = Vec::new();
         for (index, element) in elements.iter().enumerate() {
-            match element.as_deref().and_then(&read) {
+            match element.as_deref().and_then(read) {
                 Some(value) => values.push(value),
                 None => self.add(&format!("{path}[{index}]"), format!("expected {expected}")),
             }

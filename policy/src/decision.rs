@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use crate::workload::Workload;
+
 /// Defines the closed list of reasons once: variant, code, class, meaning.
 macro_rules! reasons {
     ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal, $class:ident;)+) => {
@@ -114,6 +116,8 @@ reasons! {
     GroupMissing = "group_missing", Forbidden;
     /// The user is in more groups than the token holds, so membership is unknown.
     GroupsOverage = "groups_overage", Forbidden;
+    /// The calling workload is not among the rule's.
+    CallerWorkloadRefused = "caller_workload_refused", Forbidden;
     /// Only the rule's authentication context is missing, and the client can go and get it.
     StepUpRequired = "step_up_required", InsufficientClaims;
     /// Only the rule's authentication context is missing, and the client cannot get it.
@@ -126,11 +130,13 @@ reasons! {
     Injected = "injected", Pass;
     /// The cluster names no destination of a rule: no token.
     NoDestination = "no_destination", Pass;
-    /// The filter stands on an inbound listener: no token.
+    /// The filter stands on an inbound listener, or with rules for a cluster's chain in a listener's:
+    /// no token.
     Misplaced = "misplaced", Pass;
     /// The application's own Authorization header was kept.
     AuthorizationKept = "authorization_kept", Pass;
-    /// A connection to the destination had no TLS: no token until the VM is new.
+    /// A connection to the destination had no TLS, or a call to it went to another cluster: no token
+    /// until the VM is new.
     InjectionStopped = "injection_stopped", Pass;
     /// The application sent an Authorization header where the rule refuses it.
     AuthorizationRefused = "authorization_refused", Forbidden;
@@ -149,6 +155,8 @@ pub struct Decision {
     pub rule: Option<Rc<str>>,
     /// Whose token, once it is verified.
     pub identity: Option<Rc<Identity>>,
+    /// Which workload called, as the record shows it; none where that is not asked for.
+    pub workload: Option<Workload>,
     /// The refusal was only observed: the request went on.
     pub observed: bool,
 }
@@ -156,7 +164,7 @@ pub struct Decision {
 impl Decision {
     /// A decision without rule or identity.
     pub fn new(reason: Reason) -> Self {
-        Self { reason, rule: None, identity: None, observed: false }
+        Self { reason, rule: None, identity: None, workload: None, observed: false }
     }
 
     /// Writes the record as access logs show it, in place of what `record` holds: `key=value`
@@ -174,6 +182,10 @@ impl Decision {
         }
         if let Some(identity) = &self.identity {
             record.push_str(&identity.record);
+        }
+        if let Some(workload) = &self.workload {
+            record.push_str(" workload=");
+            record.push_str(workload.as_str());
         }
     }
 

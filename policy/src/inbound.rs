@@ -25,6 +25,7 @@ use crate::{
     reply::Reply,
     request::{RequestHead, bearer_token},
     time::UnixTime,
+    workload::Workload,
 };
 
 /// Checks an RS256 signature: DER SubjectPublicKeyInfo, signed text, signature.
@@ -182,7 +183,7 @@ impl Inbound {
             return Err(Reason::TokenInQuery.into());
         }
         let token = self.verified(head.credentials()?, now, verify)?;
-        match access::check(alternatives, &token) {
+        match access::check(alternatives, &token, head.workload) {
             Ok(()) => Ok(Some(token)),
             Err(missing) => Err(Stop::Refuse(Refusal {
                 reason: missing.reason,
@@ -291,6 +292,7 @@ impl Inbound {
             reason: if token.is_some() { Reason::Allowed } else { Reason::AllowedAnyone },
             rule: rule.map(|rule| rule.name.clone()),
             identity: token.as_ref().map(|token| token.identity.clone()),
+            workload: self.workload(head),
             observed: false,
         };
         Effect::Continue(self.edits(head, rule, token.as_deref()), decision)
@@ -302,6 +304,7 @@ impl Inbound {
             reason: refusal.reason,
             rule: rule.map(|rule| rule.name.clone()),
             identity: refusal.identity,
+            workload: self.workload(head),
             observed,
         };
         if observed {
@@ -314,6 +317,11 @@ impl Inbound {
             None => reply,
         };
         Effect::Reply(reply, decision)
+    }
+
+    /// Which workload called, where records are to say it.
+    fn workload(&self, head: &RequestHead<'_>) -> Option<Workload> {
+        head.workload.filter(|_| self.config.log_caller_workload).map(Workload::new)
     }
 
     fn mode(&self, rule: Option<&Rule>) -> Mode {

@@ -49,4 +49,5 @@ pub mod route;
 pub mod step_up;
 pub mod time;
 pub mod token_store;
+pub mod workload;
 pub mod www_authenticate;

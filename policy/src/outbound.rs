@@ -1,7 +1,8 @@
 //! One outbound attempt: which token, if any, may go to this destination?
 //!
 //! The destination is what the cluster's own metadata says, never a header: an application can
-//! write headers. Without a rule for it there is no token.
+//! write headers. Without a rule for it there is no token. Where the configuration says so, host
+//! and cluster together stand for it ([`downstream`]).
 
 use std::{collections::HashSet, rc::Rc};
 
@@ -18,6 +19,7 @@ use crate::{
 };
 
 mod challenge;
+mod downstream;
 
 pub use challenge::{Challenged, RETRY_HEADER, ResponseEffect};
 
@@ -26,14 +28,15 @@ pub use challenge::{Challenged, RETRY_HEADER, ResponseEffect};
 pub struct Outbound {
     config: OutboundConfig,
     tokens: TokenStore,
-    /// Destinations that were seen without TLS.
+    /// Destinations that were seen without TLS, or not to be where a token went.
     stopped: HashSet<String>,
 }
 
 /// What is known of an attempt.
 #[derive(Default)]
 pub struct Attempt<'a> {
-    /// What the cluster's metadata names; none where it names nothing.
+    /// What the cluster's metadata names, or in the downstream position what
+    /// [`Outbound::destination`] says; none where it names nothing.
     pub destination: Option<&'a str>,
     /// Whether the listener says that it is an inbound one.
     pub inbound_listener: bool,

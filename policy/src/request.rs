@@ -20,6 +20,8 @@ pub struct RequestHead<'a> {
     pub foreign: Vec<&'a [u8]>,
     /// Whether an Authorization header is there at all.
     pub has_authorization: bool,
+    /// Which workload calls, as the connection's certificate says; not from a header.
+    pub workload: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     origin: bool,
     preflight_method: bool,

@@ -4,6 +4,7 @@
 //! Envoy itself chooses and reports, so that many tests run side by side.
 
 pub mod config;
+mod downstream;
 
 use std::{
     collections::BTreeMap,
@@ -128,7 +129,8 @@ impl Envoy {
     }
 }
 
-/// The Envoy binary that a variable names (`ENVOY`, or `ENVOY_SMOKE` for the oldest release).
+/// The Envoy binary that a variable names (`ENVOY`, `ENVOY_SMOKE` for the oldest release, or one of
+/// those between).
 pub fn binary(variable: &str) -> PathBuf {
     from_environment(variable)
 }

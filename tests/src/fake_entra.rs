@@ -2,8 +2,9 @@
 //!
 //! It answers over TLS as `login.microsoftonline.com` and the national clouds' hosts, and is
 //! reached through its own CONNECT proxy: `HTTPS_PROXY` and the CA file are all that a client
-//! needs, so nothing under test has a setting for another host or issuer. It has discovery, keys,
-//! client credentials with a secret or a federated assertion, with claims where they are asked for,
+//! needs, so nothing under test has a setting for another host or issuer. Where names can be made
+//! to lead to it (a cluster's DNS), [`Config::listen`] puts it on port 443 itself. It has discovery,
+//! keys, client credentials with a secret or a federated assertion, with claims where they are asked for,
 //! and sign-ins of a person by the authorization code flow; everything else is refused.
 //!
 //! A request's way: `proxy` → `server` → `endpoints` → `discovery` or `token_endpoint` (which asks
@@ -22,7 +23,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::TlsAcceptor;
 
 pub mod access_evaluation;
 mod answer;
@@ -40,6 +41,7 @@ pub mod directory;
 mod discovery;
 mod endpoints;
 pub mod fault;
+mod federation;
 pub mod mint;
 mod proxy;
 pub mod refusal;
@@ -51,11 +53,12 @@ mod token_endpoint;
 
 pub use access_evaluation::Standing;
 pub use authorize::Person;
-pub use calls::{Call, Endpoint};
+pub use calls::{Call, Endpoint, Presented};
 pub use claims::User;
 pub use cloud::Cloud;
 pub use directory::{Application, Directory, Tenant, TokenVersion};
 pub use fault::{Fault, Gate};
+pub use federation::{KeySetError, read_key_set, service_account};
 pub use mint::TokenBuilder;
 pub use state::Lifetime;
 pub use token_endpoint::Credential;
@@ -69,6 +72,8 @@ pub struct Config {
     pub directory: Directory,
     /// The same seed gives the same signing keys; fakes with different seeds share none.
     pub key_seed: u64,
+    /// Where the TLS listener is, for clients that get there by name; a loopback port by default.
+    pub listen: Option<SocketAddr>,
     /// Port of the proxy on loopback; 0 takes a free one.
     pub proxy_port: u16,
     /// Port of the control listener on loopback, which whoever runs the fake as a program needs.
@@ -80,7 +85,21 @@ pub struct Config {
 impl Config {
     /// A fake with this directory, free ports and no control listener.
     pub fn new(directory: Directory) -> Self {
-        Self { directory, key_seed: 1, proxy_port: 0, control_port: None, ca_file: None }
+        Self {
+            directory,
+            key_seed: 1,
+            listen: None,
+            proxy_port: 0,
+            control_port: None,
+            ca_file: None,
+        }
+    }
+
+    /// Serves TLS on this address, beside the proxy.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
     }
 }
 
@@ -94,6 +113,7 @@ impl From<Directory> for Config {
 pub struct FakeEntra {
     state: Arc<State>,
     authority: certificates::Authority,
+    address: SocketAddr,
     proxy: SocketAddr,
     control: Option<SocketAddr>,
     ca_file: PathBuf,
@@ -138,14 +158,15 @@ impl FakeEntra {
             .enable_all()
             .build()?;
         let _entered = runtime.enter();
-        let (entra, entra_listener) = listen(0)?;
-        let (proxy, proxy_listener) = listen(config.proxy_port)?;
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (entra, entra_listener) = listen(config.listen.unwrap_or(loopback(0)))?;
+        let (proxy, proxy_listener) = listen(loopback(config.proxy_port))?;
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         runtime.spawn(server::serve(entra_listener, acceptor, Arc::clone(&state)));
         runtime.spawn(proxy::serve(proxy_listener, entra, Arc::clone(&state)));
         let control = match config.control_port {
             Some(port) => {
-                let (address, listener) = listen(port)?;
+                let (address, listener) = listen(loopback(port))?;
                 runtime.spawn(control::serve(listener, Arc::clone(&state)));
                 Some(address)
             }
@@ -155,12 +176,18 @@ impl FakeEntra {
         Ok(Self {
             state,
             authority,
+            address: entra,
             proxy,
             control,
             ca_file,
             _ca_folder: folder,
             runtime: Some(runtime),
         })
+    }
+
+    /// Where it serves TLS.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What `HTTPS_PROXY` is set to.
@@ -186,12 +213,6 @@ impl FakeEntra {
     /// Where the control listener is, if there is one.
     pub fn control_url(&self) -> Option<String> {
         self.control.map(|address| format!("http://{address}"))
-    }
-
-    /// TLS for a server of the test's own, such as an upstream that answers as
-    /// `graph.microsoft.com`, with a certificate of the same authority.
-    pub fn tls_server(&self, host: &str) -> ServerConfig {
-        self.authority.tls_server(&[host]).expect("a host name for a certificate")
     }
 
     /// Lets the proxy connect port 443 of another host name to an address.
@@ -351,9 +372,12 @@ impl Drop for FakeEntra {
     }
 }
 
-/// A loopback listener for the runtime that is entered.
-fn listen(port: u16) -> io::Result<(SocketAddr, TcpListener)> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+/// A listener for the runtime that is entered.
+fn listen(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    };
+    let listener = std::net::TcpListener::bind(address).map_err(named)?;
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, TcpListener::from_std(listener)?))
 }

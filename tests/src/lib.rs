@@ -15,6 +15,7 @@ pub mod broker;
 pub mod client;
 pub mod envoy;
 pub mod fake_entra;
+pub mod hostile;
 mod ports;
 pub mod process;
 pub mod python;

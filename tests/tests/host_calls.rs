@@ -5,8 +5,10 @@
 
 use e2e::{
     client::{DEADLINE, Request},
+    envoy::EnvoyConfig,
     stack::{Stack, world::user},
 };
+use serde_json::json;
 
 const ALL_HEADERS: &str = "proxy_get_header_map_pairs";
 const ONE_HEADER: &str = "proxy_get_header_map_value";
@@ -97,4 +99,18 @@ async fn the_host_calls_of_each_path_are_these_and_no_more() {
     // Who brings an Authorization is asked whether it is ours, from an attempt before.
     let refused = [PROPERTY, ONE_HEADER, PROPERTY, PROPERTY, TIME, ONE_HEADER, RECORD, REPLY];
     check(&stack, "outbound", &Request::get("/v1.0/me").bearer("own"), &refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_beside_costs_one_call_and_two_in_the_downstream_position() {
+    let builder = Stack::builder().configure(EnvoyConfig::move_outbound_downstream);
+    let stack = builder.inbound("/log_caller_workload", json!(true)).start().await;
+    stack.graph_passed(&Request::get("/v1.0/me")).await;
+    // The certificate's name, of which there is none.
+    let refused = [ALL_HEADERS, PROPERTY, TIME, RECORD, REPLY];
+    check(&stack, "inbound", &Request::get("/orders/7"), &refused).await;
+    // Host and cluster instead of the destination; the cluster once more on the response.
+    let attempt = [ONE_HEADER, PROPERTY, ONE_HEADER, PROPERTY, TIME];
+    let injected = [&attempt[..], &[SET, RECORD, REMOVE, PROPERTY, PROPERTY, ONE_HEADER]].concat();
+    check(&stack, "outbound", &Request::get("/v1.0/me"), &injected).await;
 }

@@ -1,4 +1,5 @@
-//! The main job once through: with one worker and with two, on the newest Envoy and the oldest.
+//! The main job once through: with one worker and with two, and on every minor of Envoy that a
+//! supported Istio carries (`docs/envoy-versions.md`).
 
 #![allow(clippy::expect_used, reason = "a test: what goes wrong fails it")]
 
@@ -54,4 +55,19 @@ async fn the_main_job_with_two_workers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_job_on_the_oldest_envoy() {
     check(Stack::builder().oldest_envoy().concurrency(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_on_envoy_1_37() {
+    check(Stack::builder().envoy("ENVOY_1_37").concurrency(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_on_envoy_1_38() {
+    check(Stack::builder().envoy("ENVOY_1_38").concurrency(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_on_envoy_1_39() {
+    check(Stack::builder().envoy("ENVOY_1_39").concurrency(2)).await;
 }

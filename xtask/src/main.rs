@@ -10,7 +10,10 @@ mod command;
 mod demo;
 mod docs;
 mod fuzz;
+mod images;
+mod mesh;
 mod mutants;
+mod reproducible;
 mod stack;
 mod summary;
 mod test;
@@ -28,15 +31,20 @@ cargo xtask <command>
   test [NAME]               every test, or those whose name contains NAME
   check                     format, clippy on host and wasm, tidy tests, generated documents
   wasm                      the shipped filter: dist/entra_filter.wasm
+  images                    the filter and the broker as OCI images: dist/images
+  push REGISTRY[/PREFIX]    those images into a registry, with the login of `docker login`
   bench [--quick] [--json FILE]
                             added CPU per request, beside Envoy's own filters
   docs                      writes docs/configuration.md from the configuration types
   mutants [ARGUMENTS]       cargo-mutants over all of policy (long; arguments are passed on)
+  mesh up | test [NAME] | status | enter COMMAND | down
+                            as root: a real Kubernetes with Istio on this machine, its tests, a
+                            command in its network
   fuzz [TARGET] [--seconds N]
                             the cargo-fuzz targets, each for N seconds (60)
 
 What is missing is installed into .tools, by pinned version and hash; nothing goes into the system.
-ENVOY, ENVOY_SMOKE, NODE and PYTHON name programs to use instead.
+ENVOY, ENVOY_SMOKE, ENVOY_1_37 (_38, _39), GO, NODE and PYTHON name programs to use instead.
 ";
 
 fn main() -> ExitCode {
@@ -51,10 +59,13 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test::run(rest),
         ["check"] => check::run(),
         ["wasm"] => wasm::run(),
+        ["images"] => images::run(),
+        ["push", rest @ ..] => images::push(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["docs"] => docs::run(),
         ["mutants", rest @ ..] => mutants::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["mesh", rest @ ..] => mesh::run(rest),
         other => {
             eprintln!("cargo xtask: cannot read `{}`\n\n{HELP}", other.join(" "));
             return ExitCode::from(2);

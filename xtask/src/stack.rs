@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `ENVOY` | the Envoy release of `.envoy-version` |
 //! | `ENVOY_SMOKE` | the oldest Envoy that the filter is run under |
+//! | `ENVOY_1_37`, `ENVOY_1_38`, `ENVOY_1_39` | the minors between the two |
 //! | `ENTRA_FILTER_WASM` | the shipped module |
 //! | `ENTRA_FILTER_TRAP_WASM` | the same filter with a request that traps the VM |
 //! | `TOKEN_BROKER_BIN` | the broker |
@@ -62,6 +63,7 @@ pub(crate) fn product() -> Result<Variables> {
 pub(crate) fn tests() -> Result<Variables> {
     let mut variables = product()?;
     let clients = workspace::root().join("tests/clients/requirements.txt");
+    variables.extend(envoy::between()?);
     variables.extend([
         ("ENVOY_SMOKE", envoy::oldest()?),
         ("ENTRA_FILTER_TRAP_WASM", wasm::trapping()?),

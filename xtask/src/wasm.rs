@@ -5,7 +5,6 @@
 //! module has a list of its exports with the reason for each ([`exports`]).
 
 mod exports;
-mod reproducible;
 
 use std::{
     ffi::OsString,
@@ -16,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    command,
+    command, reproducible,
     tools::{node, rust},
     workspace,
 };
@@ -103,7 +102,7 @@ fn build(module: &Module) -> Result<PathBuf> {
     let kind = module.features.iter().map(|feature| format!(" ({feature})")).collect::<String>();
     command::step(&format!("building {} for {}{kind}", module.package, rust::WASI));
     let mut cargo = command::cargo();
-    reproducible::prepare(&mut cargo)?;
+    reproducible::prepare(&mut cargo, rust::WASI, &[])?;
     cargo.args(["build", "--locked", "--profile", PROFILE, "--target", rust::WASI]);
     cargo.args(["--package", module.package, "--features", &module.features.join(",")]);
     command::run(cargo.arg("--target-dir").arg(&module.target))?;

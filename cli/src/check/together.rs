@@ -14,7 +14,7 @@ pub(super) fn warnings(checked: &[Checked]) -> Vec<(&str, Finding)> {
         .flat_map(|checked| &checked.sound)
         .filter_map(|(_, sound)| match sound {
             Sound::Broker(config) => Some(&**config),
-            Sound::Filter(_) => None,
+            Sound::Filter(_) | Sound::Destinations(_) => None,
         })
         .collect();
     let mut warnings = Vec::new();
@@ -23,8 +23,13 @@ pub(super) fn warnings(checked: &[Checked]) -> Vec<(&str, Finding)> {
     }
     for Checked { file, sound } in checked {
         for (configuration, sound) in sound {
-            let Sound::Filter(config) = sound else { continue };
+            let (config, rules) = match sound {
+                Sound::Filter(config) => (config, "rules"),
+                Sound::Destinations(list) => (&list.policy, "destinations"),
+                Sound::Broker(_) => continue,
+            };
             for (path, message) in missing(config, &brokers) {
+                let path = path.replacen("rules", rules, 1);
                 warnings.push((file.as_str(), finding(configuration, path, message)));
             }
         }

@@ -116,7 +116,7 @@ fn alternatives(table: &mut Table, judged: &Judged, token: &Verified) {
     let rule = judged.config.rules.iter().find(|rule| Some(&rule.name) == name);
     let Some(Allow::AnyOf(alternatives)) = rule.map(|rule| &rule.allow) else { return };
     for (index, alternative) in alternatives.iter().enumerate() {
-        for (name, missing) in alternative.requirements(token) {
+        for (name, missing) in alternative.requirements(token, None) {
             let Some(wanted) = wanted(alternative, name) else { continue };
             let name = format!("[{index}].{name}");
             table.below(&name, missing.map_or("ok", Reason::code), &wanted);
@@ -134,6 +134,7 @@ fn wanted(alternative: &Alternative, name: &str) -> Option<String> {
         "roles" => any_of(&alternative.roles),
         "clients" => any_of(&alternative.clients),
         "groups" => any_of(&alternative.groups),
+        "caller_workload" => any_of(&alternative.caller_workload),
         "client_credential" => alternative.client_credential.map(credential).map(str::to_owned),
         "authentication_context" => {
             alternative.step_up.as_ref().map(|step_up| step_up.context.clone())

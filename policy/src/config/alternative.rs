@@ -7,6 +7,7 @@ use crate::{
     claims::ClientCredential,
     cloud::{Cloud, is_tenant_id},
     step_up::StepUp,
+    workload,
 };
 
 /// One way to be allowed; empty lists ask for nothing, and one of the first three is not empty.
@@ -22,6 +23,8 @@ pub struct Alternative {
     pub groups: Vec<String>,
     /// At least this credential.
     pub client_credential: Option<ClientCredential>,
+    /// One of these SPIFFE ids.
+    pub caller_workload: Vec<String>,
     /// This authentication context; only where there are scopes.
     pub step_up: Option<StepUp>,
 }
@@ -58,11 +61,22 @@ pub(super) fn alternative(
         challenges.step_up(errors, &path, &context)
     });
     Alternative {
-        scopes: errors.list(&format!("{path}.scopes"), raw.scopes, "a scope without spaces", value),
-        roles: errors.list(&format!("{path}.roles"), raw.roles, "a role without spaces", value),
-        clients: errors.list(&format!("{path}.clients"), raw.clients, "a client id (GUID)", id),
-        groups: errors.list(&format!("{path}.groups"), raw.groups, "an object id (GUID)", id),
+        scopes: errors.list(
+            &format!("{path}.scopes"),
+            raw.scopes,
+            "a scope without spaces",
+            &value,
+        ),
+        roles: errors.list(&format!("{path}.roles"), raw.roles, "a role without spaces", &value),
+        clients: errors.list(&format!("{path}.clients"), raw.clients, "a client id (GUID)", &id),
+        groups: errors.list(&format!("{path}.groups"), raw.groups, "an object id (GUID)", &id),
         client_credential,
+        caller_workload: errors.list(
+            &format!("{path}.caller_workload"),
+            raw.caller_workload,
+            "a SPIFFE id, as in spiffe://cluster.local/ns/shop/sa/till",
+            &|text| workload::is_spiffe_id(text).then(|| text.to_owned()),
+        ),
         step_up,
     }
 }

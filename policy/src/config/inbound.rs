@@ -49,6 +49,9 @@ pub struct InboundConfig {
     pub permit_marker: Rc<str>,
     /// The headers that only this filter may set.
     pub own_headers: HeaderNames,
+    /// Whether records name the calling workload.
+    pub log_caller_workload: bool,
+    reads_caller_workload: bool,
     /// The rules, in order.
     pub rules: Vec<Rule>,
     /// The rules by path.
@@ -109,6 +112,13 @@ pub enum Allow {
     AnyOf(Vec<Alternative>),
 }
 
+impl InboundConfig {
+    /// Whether the calling workload is asked for at all: it costs each request a host call.
+    pub fn reads_caller_workload(&self) -> bool {
+        self.reads_caller_workload
+    }
+}
+
 pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundConfig> {
     let app_service_headers = raw.app_service_headers.unwrap_or(false);
     if app_service_headers {
@@ -140,7 +150,7 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
         let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         (plain && !text.contains(['*', '{', '}'])).then(|| text.to_owned())
     };
-    let audiences = errors.list("audiences", audiences, "an exact audience", audience);
+    let audiences = errors.list("audiences", audiences, "an exact audience", &audience);
     let broker_cluster = errors.broker(raw.broker);
     let (identity_headers, permit_marker, own_headers) = identity_headers::validate(
         raw.identity_headers,
@@ -180,7 +190,16 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
             patterns.push(pattern);
         }
     }
+    let log_caller_workload = raw.log_caller_workload.unwrap_or(false);
+    let asks_for_workload = |rule: &Rule| match &rule.allow {
+        Allow::Anyone => false,
+        Allow::AnyOf(alternatives) => {
+            alternatives.iter().any(|alternative| !alternative.caller_workload.is_empty())
+        }
+    };
     Some(InboundConfig {
+        reads_caller_workload: log_caller_workload || rules.iter().any(asks_for_workload),
+        log_caller_workload,
         cloud,
         tenants: tenants?,
         challenge_tenant,
@@ -207,7 +226,7 @@ fn tenants(errors: &mut Errors, raw: Option<Vec<Option<String>>>) -> Option<Tena
         return Some(Tenants::Any);
     }
     let listed = errors
-        .list("tenants", Some(raw), EXPECTED, |text| is_tenant_id(text).then(|| text.to_owned()));
+        .list("tenants", Some(raw), EXPECTED, &|text| is_tenant_id(text).then(|| text.to_owned()));
     Some(Tenants::Listed(listed.into_iter().collect()))
 }
 
@@ -245,12 +264,12 @@ fn matches(errors: &mut Errors, path: &str, raw: RawMatch) -> (Match, Option<Pat
         upper.then(|| text.to_owned())
     };
     let methods =
-        errors.list(&format!("{path}.methods"), raw.methods, "a method in upper case", method);
+        errors.list(&format!("{path}.methods"), raw.methods, "a method in upper case", &method);
     let hosts = errors.list(
         &format!("{path}.hosts"),
         raw.hosts,
         "a host name in lower case without port, or `*.` and one",
-        HostPattern::read,
+        &HostPattern::read,
     );
     let cors_preflight = raw.cors_preflight.unwrap_or(false);
     if cors_preflight && !methods.iter().all(|method| method == "OPTIONS") {

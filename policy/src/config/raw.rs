@@ -47,6 +47,10 @@ pub struct RawInbound {
     /// Whether rules tell `/Orders` from `/orders`: `sensitive` (the default), or `insensitive`
     /// for an application whose router does not, such as ASP.NET.
     pub path_case: Option<String>,
+    /// `true`: the access log's record names the calling workload, `workload=spiffe://…`, as the
+    /// connection's client certificate does (mesh mTLS). Default `false`: it costs each request a
+    /// microsecond.
+    pub log_caller_workload: Option<bool>,
     /// The rules: the first whose `match` fits decides, and no match denies. Required.
     pub rules: Option<Vec<Option<RawRule>>>,
 }
@@ -137,6 +141,10 @@ pub struct RawAlternative {
     /// Least strength of the client's credential: `secret`, or `certificate` (a certificate or
     /// federated assertion).
     pub client_credential: Option<String>,
+    /// SPIFFE ids of the calling workloads, exactly as in the connection's client certificate
+    /// (`spiffe://cluster.local/ns/shop/sa/till`). Beside `scopes`, `roles` or `clients`, and only
+    /// where this Envoy itself takes mutual TLS and checks the client's certificate.
+    pub caller_workload: Option<Vec<Option<String>>>,
     /// Conditional Access authentication context that the user's sign-in must have satisfied
     /// (`acrs`): `c1` to `c99`. Only beside `scopes`, and with exactly one client id (GUID) in
     /// `audiences`. A client that declares `cp1` gets a claims challenge, any other 403:
@@ -163,19 +171,38 @@ pub struct RawOutboundRule {
     /// elsewhere). Otherwise a response over a connection without TLS stops injection.
     pub plaintext: Option<bool>,
     /// `true`: a claims challenge to the injected token is answered with a new token, and the call
-    /// is made again. Needs the route's `retry_policy` of `envoy.yaml`. Default `false`: the
-    /// application gets the challenge.
+    /// is made again. Needs the route's `retry_policy` of `envoy.yaml`. Under a rule by `host` and
+    /// `cluster` the application gets the challenge, and its next call the new token. Default
+    /// `false`: the application gets the challenge, and nobody asks for another token.
     pub claims_challenges: Option<bool>,
+    /// `true` is required beside `match: {host: …, cluster: …}`, and refused elsewhere: such a rule
+    /// gives a token before Envoy has connected, by what the route says and not by what the cluster
+    /// says of itself. `docs/decisions/0020-the-downstream-position.md` has what that means.
+    pub allow_unverified_destination: Option<bool>,
 }
 
-/// Which outgoing calls a rule is for.
+/// Which outgoing calls a rule is for: by `destination`, where the filter stands in the cluster's
+/// filter chain; or by `host` and `cluster` together, where it stands in a listener's. All rules of
+/// one configuration in the same way.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend(
+        "minProperties" = 1,
+        "dependentRequired" = {"host": ["cluster"], "cluster": ["host"]},
+    ))
+)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawOutboundMatch {
     /// The destination that the cluster names itself in its metadata
-    /// (`filter_metadata.entra_sidecar.destination`). Required, unique.
+    /// (`filter_metadata.entra_sidecar.destination`). Unique.
     pub destination: Option<String>,
+    /// The host that the application calls, without port, in lower case. Compared exactly.
+    pub host: Option<String>,
+    /// The Envoy cluster that the route has chosen, as in `outbound|80||graph.microsoft.com`.
+    /// Compared exactly.
+    pub cluster: Option<String>,
 }
 
 /// Which token a call gets.

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod downstream;
+mod workload;
+
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const API: &str = "3f1b5b1e-0d2c-4a39-9a63-3f6c2c7a9d10";
 const NAME: &str = "1 to 64 letters";
@@ -230,9 +233,7 @@ fn w07_unknown_keys_are_refused_at_every_level() {
         "on_behalf_of",
         "revocation",
         "audit",
-        "caller_workload",
         "authentication_strength",
-        "allow_unverified_destination",
         "case",
         "issuer",
         "verify",

@@ -11,6 +11,7 @@ mod reasons;
 mod rules;
 mod signatures;
 mod step_up;
+mod workload;
 
 use std::sync::LazyLock;
 

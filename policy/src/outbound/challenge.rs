@@ -11,7 +11,7 @@ use std::rc::Rc;
 use contract::{Secret, TypedError};
 
 use super::{Attempt, Injected, Outbound, OutboundRule};
-use crate::{claims_challenge, effect::Effect, time::UnixTime, www_authenticate};
+use crate::{claims_challenge, config::Position, effect::Effect, time::UnixTime, www_authenticate};
 
 /// The response header by which the filter has Envoy try again (`retriable_headers` of the route).
 /// From an upstream it is removed.
@@ -24,6 +24,8 @@ pub enum ResponseEffect {
     Pass,
     /// It goes to the application: a challenge that is not answered.
     Declined,
+    /// It goes to the application; the broker is asked, and the next call has another token.
+    Deferred,
     /// Set [`RETRY_HEADER`] on it: Envoy makes the attempt again, and that waits for the broker.
     Replay,
 }
@@ -84,14 +86,19 @@ impl Outbound {
         let Some(claims) = claims_challenge::accepted(claims.as_bytes()) else {
             return ResponseEffect::Declined;
         };
-        if self.stopped.contains(&injected.destination) || replayed() {
+        // Where an attempt that is made again does not pass, none is made again, and nobody waits.
+        let downstream = self.config.position == Position::Downstream;
+        if self.stopped.contains(&injected.destination) || (!downstream && replayed()) {
             return ResponseEffect::Declined;
         }
         let request = rule.token.clone();
-        if self.tokens.challenge(&request, &injected.token, &claims, may_wait, now) {
-            ResponseEffect::Replay
-        } else {
+        let may_wait = may_wait || downstream;
+        if !self.tokens.challenge(&request, &injected.token, &claims, may_wait, now) {
             ResponseEffect::Declined
+        } else if downstream {
+            ResponseEffect::Deferred
+        } else {
+            ResponseEffect::Replay
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod challenges;
+mod downstream;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const SCOPE: &str = "https://graph.example/.default";

@@ -205,7 +205,7 @@ fn named_mut<'a>(value: &'a mut Value, kind: &str, name: &str) -> Option<&'a mut
 }
 
 /// The HTTP filter of this name, wherever in the document it stands.
-fn filter_in<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+pub(super) fn filter_in<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     let is_it = value.get("typed_config").is_some()
         && value.get("name").and_then(Value::as_str) == Some(name);
     if is_it {

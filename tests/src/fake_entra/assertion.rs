@@ -6,9 +6,11 @@
 //! application's own certificate are another grant, which the fake does not have.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::{
+    calls::Presented,
     directory::{Application, Directory},
     refusal::{Refusal, precise},
 };
@@ -31,6 +33,26 @@ pub(super) fn check(
     assertion.matches(application)?;
     assertion.verify(directory)?;
     assertion.in_time(now)
+}
+
+/// What an assertion says, proven or not, for the record.
+pub(super) fn presented(assertion: &str) -> Presented {
+    let claims = assertion.split('.').nth(1).and_then(decode).unwrap_or_default();
+    let text = |name: &str| claims[name].as_str().map(str::to_owned);
+    Presented {
+        issuer: text("iss"),
+        subject: text("sub"),
+        audiences: audiences(&claims["aud"]).unwrap_or_default(),
+        issued_at: claims["iat"].as_u64(),
+        expires_at: claims["exp"].as_u64(),
+        id_hash: text("jti").map(|id| hash(&id)),
+        hash: hash(assertion),
+    }
+}
+
+fn hash(text: &str) -> String {
+    let digest = digest(&SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Assertion<'a> {

@@ -1,7 +1,8 @@
 //! What the fake was asked, for tests to assert on.
 //!
 //! A call is written down when it arrives and completed when it is answered, so a test can wait for
-//! one that a gate holds. Secrets and assertions stay in [`Secret`] and are never shown.
+//! one that a gate holds. Secrets and assertions stay in [`Secret`] and are never shown; what is
+//! shown of an assertion is [`Presented`].
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -50,6 +51,8 @@ pub struct Call {
     /// `client_secret` or `client_assertion`, whichever was sent.
     #[serde(skip)]
     pub credential: Option<Secret>,
+    /// What the assertion said, if one was sent.
+    pub presented: Option<Presented>,
     /// Status of the answer; `None` while it is held, and when there was none.
     pub status: Option<u16>,
     /// AADSTS number of a refusal.
@@ -58,7 +61,37 @@ pub struct Call {
     pub issued: Option<String>,
 }
 
+/// What a client assertion says, proven or not, without what could be used again: two calls have
+/// the same hash exactly when they brought the same token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Presented {
+    /// `iss`.
+    pub issuer: Option<String>,
+    /// `sub`.
+    pub subject: Option<String>,
+    /// `aud`, one or many.
+    pub audiences: Vec<String>,
+    /// `iat`.
+    pub issued_at: Option<u64>,
+    /// `exp`.
+    pub expires_at: Option<u64>,
+    /// SHA-256 of `jti`, in hexadecimal.
+    pub id_hash: Option<String>,
+    /// SHA-256 of the whole token, in hexadecimal.
+    pub hash: String,
+}
+
 impl Call {
+    /// The application that asked, as the form named it.
+    pub fn client_id(&self) -> Option<&str> {
+        self.form_member("client_id")
+    }
+
+    /// The subject of the assertion that came.
+    pub fn subject(&self) -> Option<&str> {
+        self.presented.as_ref()?.subject.as_deref()
+    }
+
     /// A form member.
     pub fn form_member(&self, name: &str) -> Option<&str> {
         member(&self.form, name)
@@ -119,8 +152,18 @@ impl CallLog {
 
     /// Waits until as many calls match; false when they did not come in time.
     pub(super) fn wait_for(&self, times: usize, matches: impl Fn(&Call) -> bool) -> bool {
+        self.wait_within(PATIENCE, times, matches)
+    }
+
+    /// As [`Self::wait_for`], for whoever has more patience.
+    pub(super) fn wait_within(
+        &self,
+        patience: Duration,
+        times: usize,
+        matches: impl Fn(&Call) -> bool,
+    ) -> bool {
         let few = |log: &mut Log| log.calls.iter().filter(|call| matches(call)).count() < times;
-        let waited = self.changed.wait_timeout_while(self.lock(), PATIENCE, few);
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, few);
         let (_log, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         !timeout.timed_out()
     }

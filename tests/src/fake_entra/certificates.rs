@@ -12,7 +12,7 @@ use rcgen::{
 use tokio_rustls::rustls::{
     ServerConfig,
     crypto::ring::{default_provider, sign::any_supported_type},
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     server::ResolvesServerCertUsingSni,
     sign::CertifiedKey,
 };
@@ -41,10 +41,7 @@ impl Authority {
     ) -> Result<ServerConfig, Box<dyn Error + Send + Sync>> {
         let mut resolver = ResolvesServerCertUsingSni::new();
         for host in hosts {
-            let key = KeyPair::generate()?;
-            let certificate = server_params(host)?.signed_by(&key, &self.0)?;
-            let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-            let chain = vec![certificate.der().clone()];
+            let (chain, private) = self.certificate(host)?;
             resolver.add(host, CertifiedKey::new(chain, any_supported_type(&private)?))?;
         }
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -53,6 +50,28 @@ impl Authority {
             .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
+    }
+
+    /// A TLS server that shows one host's certificate whatever name it is asked for.
+    pub(super) fn tls_server_for_any_name(
+        &self,
+        host: &str,
+    ) -> Result<ServerConfig, Box<dyn Error + Send + Sync>> {
+        let (chain, private) = self.certificate(host)?;
+        Ok(ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, private)?)
+    }
+
+    fn certificate(
+        &self,
+        host: &str,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let certificate = server_params(host)?.signed_by(&key, &self.0)?;
+        let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok((vec![certificate.der().clone()], private))
     }
 }
 

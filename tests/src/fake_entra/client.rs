@@ -1,5 +1,5 @@
-//! A client that reaches the fake as any other does: through the proxy, by host name, over TLS
-//! verified against the CA file. Blocking, for tests and the demo.
+//! A client that reaches the fake as any other does: through the proxy or where names lead to it,
+//! by host name, over TLS verified against the CA file. Blocking, for tests and the demo.
 
 use std::{error::Error, net::SocketAddr, path::Path, sync::Arc};
 
@@ -21,10 +21,15 @@ use tokio_rustls::{
     },
 };
 
-/// Where the proxy is and whom to trust.
+/// Where the fake is and whom to trust.
 pub struct Client {
-    proxy: SocketAddr,
+    way: Way,
     tls: Arc<ClientConfig>,
+}
+
+enum Way {
+    Proxy(SocketAddr),
+    Direct(SocketAddr),
 }
 
 /// An answer.
@@ -59,15 +64,24 @@ impl Client {
         Self::new(entra.proxy, entra.ca_file()).expect("the fake's CA file")
     }
 
-    /// A client that trusts one CA file.
+    /// A client that goes through a proxy and trusts one CA file.
     pub fn new(proxy: SocketAddr, ca_file: &Path) -> Result<Self, Failure> {
+        Self::by(Way::Proxy(proxy), ca_file)
+    }
+
+    /// A client for whom every name leads to one address, and that trusts one CA file.
+    pub fn direct(address: SocketAddr, ca_file: &Path) -> Result<Self, Failure> {
+        Self::by(Way::Direct(address), ca_file)
+    }
+
+    fn by(way: Way, ca_file: &Path) -> Result<Self, Failure> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca_file)?)?;
         let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { proxy, tls: Arc::new(tls) })
+        Ok(Self { way, tls: Arc::new(tls) })
     }
 
     /// `GET https://{host}{path}`.
@@ -94,7 +108,10 @@ impl Client {
     pub fn send(&self, host: &str, request: Request<Full<Bytes>>) -> Result<Reply, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let tunnel = connect(self.proxy, &format!("{host}:443")).await?;
+            let tunnel = match self.way {
+                Way::Proxy(proxy) => connect(proxy, &format!("{host}:443")).await?,
+                Way::Direct(address) => TcpStream::connect(address).await?,
+            };
             let name = ServerName::try_from(host.to_owned())?;
             let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tunnel).await?;
             exchange(stream, request).await

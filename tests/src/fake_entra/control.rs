@@ -22,6 +22,7 @@ use super::{
     calls::Endpoint,
     claims::User,
     fault::{Fault, Gate},
+    federation,
     mint::TokenBuilder,
     state::{Lifetime, State},
 };
@@ -84,6 +85,7 @@ async fn respond(
             json!({})
         }),
         (Method::POST, "/revoke") => revoke(&body, state),
+        (Method::POST, "/issuers") => trust(&body, state),
         (Method::POST, "/tokens") => mint(&body, state),
         _ => return response(StatusCode::NOT_FOUND, String::new()),
     };
@@ -140,6 +142,23 @@ fn revoke(body: &[u8], state: &State) -> Result<Value, String> {
     let now = state.now();
     let valid_from = access_evaluation::revoke(&mut state.directory(), &tenant, &client, now);
     Ok(json!({"valid_from": valid_from.ok_or("unknown application")?}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Issuer {
+    issuer: String,
+    /// As the issuer publishes it, read as strictly as a file.
+    key_set: Value,
+}
+
+fn trust(body: &[u8], state: &State) -> Result<Value, String> {
+    let Issuer { issuer, key_set } = read(body)?;
+    let known = federation::read_key_set(&issuer, &key_set.to_string());
+    let known = known.map_err(|error| error.to_string())?;
+    let kids: Vec<_> = known.keys.iter().map(|(kid, _)| kid.clone()).collect();
+    state.directory().publish(known);
+    Ok(json!({"kids": kids}))
 }
 
 #[derive(Deserialize)]

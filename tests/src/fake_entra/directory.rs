@@ -136,6 +136,12 @@ impl Directory {
         self
     }
 
+    /// Publishes these keys of an external issuer from now on, and none that it had before.
+    pub fn publish(&mut self, issuer: ExternalIssuer) {
+        self.issuers.retain(|known| known.issuer != issuer.issuer);
+        self.issuers.push(issuer);
+    }
+
     /// The tenant that a URL of this cloud names by GUID (any case) or domain.
     pub fn find_tenant(&self, cloud: Cloud, name: &str) -> Option<&Tenant> {
         let name = name.to_ascii_lowercase();

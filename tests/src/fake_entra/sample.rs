@@ -6,7 +6,7 @@ use tokens::SigningKey;
 use super::{
     claims::User,
     cloud::Cloud,
-    directory::{Application, Directory, Tenant, TokenVersion},
+    directory::{Application, Directory, ExternalIssuer, Tenant, TokenVersion},
 };
 
 /// Contoso's tenant.
@@ -31,6 +31,10 @@ pub const TILL_SECRET: &str = "Ti8Q~ll+secret/of&the=till%";
 pub const WORKLOAD: &str = "e2c9a6d4-11b5-4f5e-8f43-9d6f7b0a3c58";
 /// Subject of the workload's service account.
 pub const WORKLOAD_SUBJECT: &str = "system:serviceaccount:shop:orders";
+/// Another workload of the cluster, with other rights: federated, no secret.
+pub const BILLING: &str = "9d41c7b2-6c0e-4b7a-8e15-2f4a7d93c680";
+/// Subject of [`BILLING`]'s service account.
+pub const BILLING_SUBJECT: &str = "system:serviceaccount:shop:billing";
 /// The cluster's issuer of service account tokens.
 pub const CLUSTER_ISSUER: &str = "https://westeurope.oic.prod-aks.azure.com/contoso/shop/";
 
@@ -74,6 +78,23 @@ pub fn directory(cluster: &Cluster) -> Directory {
                 .role(STOCK_API, "Stock.Read.All"),
         )
         .issuer(&cluster.issuer, &[&cluster.key])
+}
+
+/// The directory of the sample company in a real cluster: its issuer instead of the sample's, and
+/// two workloads, each with the role on Graph and the service account of its own.
+pub fn directory_of_cluster(issuer: ExternalIssuer, subjects: [&str; 2]) -> Directory {
+    let audience = Cloud::Public.exchange_audience();
+    let mut directory = directory(&Cluster::sample());
+    directory.issuers.clear();
+    let [workload, billing] = subjects;
+    let known = directory.application_mut(TENANT, WORKLOAD).expect("the sample's workload");
+    known.federated.clear();
+    *known = known.clone().federated(&issuer.issuer, workload, audience);
+    let billing = Application::new(TENANT, BILLING, "Billing workload")
+        .federated(&issuer.issuer, billing, audience)
+        .role(GRAPH, "Mail.Send");
+    directory.publish(issuer);
+    directory.application(billing)
 }
 
 /// A user of the sample company.

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::{
     answer::{Answer, Body},
+    assertion,
     calls::{Call, Endpoint},
     cloud::Cloud,
     endpoints,
@@ -174,6 +175,7 @@ fn recorded(endpoint: Endpoint, asked: &Asked, headers: &HeaderMap) -> Call {
     let headers = headers.iter().map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
+    let assertion = secrets.iter().find(|(name, _)| name == "client_assertion");
     Call {
         endpoint,
         method: asked.method.clone(),
@@ -184,6 +186,7 @@ fn recorded(endpoint: Endpoint, asked: &Asked, headers: &HeaderMap) -> Call {
         },
         headers: headers.collect(),
         form,
+        presented: assertion.map(|(_, token)| assertion::presented(token)),
         credential: secrets.into_iter().next().map(|(_, value)| Secret::new(value)),
         status: None,
         refused: None,

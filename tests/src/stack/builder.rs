@@ -70,8 +70,14 @@ impl Builder {
 
     /// Runs the oldest Envoy that is supported.
     #[must_use]
-    pub fn oldest_envoy(mut self) -> Self {
-        self.envoy_variable = "ENVOY_SMOKE";
+    pub fn oldest_envoy(self) -> Self {
+        self.envoy("ENVOY_SMOKE")
+    }
+
+    /// Runs the Envoy that a variable names.
+    #[must_use]
+    pub fn envoy(mut self, variable: &'static str) -> Self {
+        self.envoy_variable = variable;
         self
     }
 

@@ -199,7 +199,7 @@ fn the_control_listener_does_what_methods_do() {
 }
 
 /// A plain HTTP request to the control listener.
-fn control(entra: &FakeEntra, method: &str, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn control(entra: &FakeEntra, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let url = entra.control_url().expect("a control listener");
     let address = url.strip_prefix("http://").expect("plain HTTP");
     let body = body.to_string();

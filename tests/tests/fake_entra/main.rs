@@ -11,6 +11,7 @@ mod answers;
 mod ask;
 mod assertions;
 mod claims_requests;
+mod cluster;
 mod faults;
 mod refusals;
 mod sign_ins;

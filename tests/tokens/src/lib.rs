@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use rsa::{
-    Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey,
+    BigUint, Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey,
     pkcs1::EncodeRsaPublicKey,
     pkcs8::{DecodePublicKey, EncodePublicKey},
     sha2::{Digest, Sha256},
@@ -100,6 +100,14 @@ impl SigningKey {
     pub fn public_pkcs1_der(&self) -> Vec<u8> {
         self.key.to_public_key().to_pkcs1_der().expect("a public key encodes").into_vec()
     }
+}
+
+/// A public key of modulus and exponent (big-endian) as a DER SubjectPublicKeyInfo; `None` when no
+/// RSA key has them.
+pub fn public_der_of(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
+    let number = BigUint::from_bytes_be;
+    let key = RsaPublicKey::new(number(modulus), number(exponent)).ok()?;
+    Some(key.to_public_key_der().ok()?.into_vec())
 }
 
 /// RS256 over a DER SubjectPublicKeyInfo: what Envoy's `verify_signature` does.

@@ -1,4 +1,4 @@
-//! Envoy: the release that everything runs under, and the oldest one for the smoke part.
+//! Envoy: the release that everything runs under, and those of older minors for the smoke part.
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,21 @@ pub(crate) fn oldest() -> Result<PathBuf> {
         Some(named) => Ok(named.into()),
         None => wheel("smoke", "envoy-smoke.txt"),
     }
+}
+
+/// The minors between the oldest and the current one, by the variable that names each: it, or the
+/// pinned wheel.
+pub(crate) fn between() -> Result<Vec<(&'static str, PathBuf)>> {
+    const MINORS: [(&str, &str); 3] =
+        [("ENVOY_1_37", "1.37"), ("ENVOY_1_38", "1.38"), ("ENVOY_1_39", "1.39")];
+    let found = MINORS.into_iter().map(|(variable, minor)| {
+        let path = match std::env::var_os(variable) {
+            Some(named) => named.into(),
+            None => wheel(minor, &format!("envoy-{minor}.txt"))?,
+        };
+        Ok((variable, path))
+    });
+    found.collect()
 }
 
 /// `envoy --version` prints `… version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`.

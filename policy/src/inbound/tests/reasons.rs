@@ -68,6 +68,10 @@ fn case(reason: Reason) -> Option<(Inbound, Request)> {
             let claims = with(user(), json!({"hasgroups": true}));
             (allowing(json!({"scopes": ["Orders.Read"], "groups": [GROUP]})), token(&claims))
         }
+        Reason::CallerWorkloadRefused => {
+            let rule = json!({"scopes": ["Orders.Read"], "caller_workload": ["spiffe://a/b"]});
+            (allowing(rule), token(&user()))
+        }
         Reason::StepUpRequired => {
             (allowing(step_up), token(&with(user(), json!({"xms_cc": ["cp1"]}))))
         }

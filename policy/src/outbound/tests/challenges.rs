@@ -11,7 +11,7 @@ fn challenge_with(claims: &str) -> Vec<u8> {
 }
 
 /// A token that is known to the broker by its text.
-fn named(text: &str) -> TokenCallResult {
+pub(super) fn named(text: &str) -> TokenCallResult {
     match issued(text) {
         Issued(token) => Issued(IssuedToken { token_hash: Some(format!("hash-{text}")), ..token }),
         other => other,
@@ -27,19 +27,19 @@ fn holding_first() -> Outbound {
     outbound
 }
 
-fn injected(destination: &str, token: &str) -> Injected {
+pub(super) fn injected(destination: &str, token: &str) -> Injected {
     let token = Rc::new(Secret::new(format!("Bearer {token}")));
     Injected { destination: destination.to_owned(), token }
 }
 
 /// A response, and what is different about it.
-struct Response<'a> {
-    status: &'a str,
-    authenticate: Vec<u8>,
-    injected: Injected,
-    replayed: bool,
-    may_wait: bool,
-    now: UnixTime,
+pub(super) struct Response<'a> {
+    pub(super) status: &'a str,
+    pub(super) authenticate: Vec<u8>,
+    pub(super) injected: Injected,
+    pub(super) replayed: bool,
+    pub(super) may_wait: bool,
+    pub(super) now: UnixTime,
 }
 
 impl Default for Response<'_> {
@@ -55,7 +55,7 @@ impl Default for Response<'_> {
     }
 }
 
-fn respond(outbound: &mut Outbound, response: &Response<'_>) -> ResponseEffect {
+pub(super) fn respond(outbound: &mut Outbound, response: &Response<'_>) -> ResponseEffect {
     let lines = [
         (&b":status"[..], response.status.as_bytes()),
         (b"www-authenticate", &response.authenticate),

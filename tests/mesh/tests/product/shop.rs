@@ -1,0 +1,224 @@
+//! A namespace with the chart and an application in it, as the documents tell a platform engineer
+//! to make it.
+
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+use e2e::{
+    client::{Answer, Request},
+    fake_entra::sample,
+};
+use mesh::Finished;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use crate::world::{APPLICATION, World, repository, world};
+
+/// What a test wants to be different.
+pub(crate) struct Shop {
+    namespace: &'static str,
+    values: Vec<Value>,
+    annotations: Value,
+    arguments: Vec<&'static str>,
+    ports: Vec<Value>,
+    chart: bool,
+}
+
+/// A namespace with a pod that is ready; it is removed at the end.
+pub(crate) struct Open {
+    pub(crate) world: &'static World,
+    pub(crate) namespace: &'static str,
+    pub(crate) pod: String,
+    pub(crate) address: IpAddr,
+}
+
+impl Shop {
+    /// The chart with the values of the quick start, and an unchanged application on port 8080
+    /// behind a Service, with the one annotation. The namespace's service account `orders` is the
+    /// sample's workload.
+    pub(crate) fn new(namespace: &'static str) -> Self {
+        Self {
+            namespace,
+            values: Vec::new(),
+            annotations: json!({}),
+            arguments: vec!["--http", "8080", "--health", "8081"],
+            ports: vec![json!({"name": "http", "port": 80, "targetPort": 8080})],
+            chart: true,
+        }
+    }
+
+    /// Values over those of the quick start; later ones over earlier ones.
+    #[must_use]
+    pub(crate) fn values(mut self, values: Value) -> Self {
+        self.values.push(values);
+        self
+    }
+
+    /// An annotation of the pod.
+    #[must_use]
+    pub(crate) fn annotation(mut self, name: &str, value: &str) -> Self {
+        self.annotations[name] = json!(value);
+        self
+    }
+
+    /// Further arguments of the application (`mesh-app serve`).
+    #[must_use]
+    pub(crate) fn application(mut self, arguments: &[&'static str]) -> Self {
+        self.arguments.extend(arguments);
+        self
+    }
+
+    /// A further port of the Service.
+    #[must_use]
+    pub(crate) fn port(mut self, name: &str, port: u16) -> Self {
+        self.ports.push(json!({"name": name, "port": port, "targetPort": port}));
+        self
+    }
+
+    /// Leaves the chart to the test.
+    #[must_use]
+    pub(crate) fn without_chart(mut self) -> Self {
+        self.chart = false;
+        self
+    }
+
+    /// Installs, applies, and waits until the pod is ready.
+    pub(crate) fn open(self) -> Open {
+        let world = world();
+        self.prepare();
+        if self.chart {
+            install(world, self.namespace, &self.values);
+        }
+        world.mesh.apply(&self.application_objects().to_string()).unwrap();
+        let pod = world.mesh.ready_pod(self.namespace, "app=orders").unwrap();
+        let address = world.mesh.pod_ip(self.namespace, &pod).unwrap().parse().unwrap();
+        Open { world, namespace: self.namespace, pod, address }
+    }
+
+    /// The namespace alone, with the fake's authority and a federated credential.
+    pub(crate) fn prepare(&self) {
+        let world = world();
+        let gone = ["delete", "namespace", self.namespace, "--ignore-not-found", "--wait"];
+        world.mesh.kubectl(&gone).unwrap();
+        let labels = json!({"istio-injection": "enabled"});
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Namespace",
+             "metadata": {"name": self.namespace, "labels": labels}},
+            {"apiVersion": "v1", "kind": "ConfigMap",
+             "metadata": {"name": "entra-ca", "namespace": self.namespace},
+             "data": {"ca.crt": world.entra.ca_pem()}},
+            {"apiVersion": "v1", "kind": "ServiceAccount",
+             "metadata": {"name": "orders", "namespace": self.namespace}},
+        ]});
+        world.mesh.apply(&objects.to_string()).unwrap();
+        let subject = format!("system:serviceaccount:{}:orders", self.namespace);
+        world.entra.federate(sample::TENANT, sample::WORKLOAD, mesh::paths::ISSUER, &subject);
+    }
+
+    /// The application and its Service.
+    pub(crate) fn application_objects(&self) -> Value {
+        let mut annotations = json!({
+            "inject.istio.io/templates": "sidecar,token-broker",
+            "entra-sidecar/ca-config-map": "entra-ca",
+            "entra-sidecar/tenant-id": sample::TENANT,
+            "entra-sidecar/client-id": sample::WORKLOAD,
+        });
+        let further = self.annotations.as_object().unwrap().clone();
+        annotations.as_object_mut().unwrap().extend(further);
+        let pod = json!({
+            "metadata": {"labels": {"app": "orders"}, "annotations": annotations},
+            "spec": {
+                "serviceAccountName": "orders",
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{
+                    "name": "application",
+                    "image": APPLICATION,
+                    "command": ["mesh-app", "serve"],
+                    "args": self.arguments,
+                    "readinessProbe":
+                        {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 1},
+                }],
+            },
+        });
+        json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "apps/v1", "kind": "Deployment",
+             "metadata": {"name": "orders", "namespace": self.namespace},
+             "spec": {"selector": {"matchLabels": {"app": "orders"}}, "template": pod}},
+            {"apiVersion": "v1", "kind": "Service",
+             "metadata": {"name": "orders", "namespace": self.namespace},
+             "spec": {"selector": {"app": "orders"}, "ports": self.ports}},
+        ]})
+    }
+}
+
+/// `helm upgrade --install entra istio/chart` with the values of the quick start and these.
+pub(crate) fn install(world: &World, namespace: &str, values: &[Value]) {
+    let ours = json!({
+        "filter": {"image": "10.88.0.1:5000/entra-sidecar/filter", "digest": world.images.filter},
+        "broker": {"config": {"ca_file": "/etc/entra-ca/ca.crt"}},
+    });
+    let files: Vec<NamedTempFile> = std::iter::once(&ours)
+        .chain(values)
+        .map(|values| {
+            let mut file = NamedTempFile::new().unwrap();
+            file.write_all(values.to_string().as_bytes()).unwrap();
+            file
+        })
+        .collect();
+    let chart = repository("istio/chart");
+    let quick_start = chart.join("examples/orders.yaml");
+    let mut arguments = vec!["upgrade", "--install", "entra", chart.to_str().unwrap()];
+    arguments.extend(["--namespace", namespace, "--values", quick_start.to_str().unwrap()]);
+    for file in &files {
+        arguments.extend(["--values", file.path().to_str().unwrap()]);
+    }
+    let installed = world.mesh.helm(&arguments).unwrap();
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+}
+
+impl Open {
+    /// Where a port of the pod is.
+    pub(crate) fn port(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
+
+    /// Sends a request to the application's port from outside the mesh.
+    pub(crate) fn call(&self, request: &Request) -> Answer {
+        self.world.send(request, self.port(8080))
+    }
+
+    /// Runs a command in the application's container, where an attacker would be.
+    pub(crate) fn shell(&self, command: &[&str]) -> Finished {
+        self.world.mesh.exec(self.namespace, &self.pod, "application", command).unwrap()
+    }
+
+    /// What the application has seen: one object for each connection, bytes and request.
+    pub(crate) fn seen(&self) -> Vec<Value> {
+        let log = self.world.mesh.logs(self.namespace, &self.pod, "application").unwrap();
+        let events = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        events.filter(|event: &Value| event["event"] != "listening").collect()
+    }
+
+    /// What istio-proxy has written.
+    pub(crate) fn proxy_log(&self) -> String {
+        self.world.mesh.logs(self.namespace, &self.pod, "istio-proxy").unwrap()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for container in ["token-broker", "istio-proxy"] {
+                let log = self.world.mesh.logs(self.namespace, &self.pod, container);
+                let log = log.unwrap_or_default();
+                let lines: Vec<_> = log.lines().rev().take(15).collect();
+                eprintln!("---- the end of {container}'s log ----");
+                lines.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+        let delete = ["delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false"];
+        let _said = self.world.mesh.kubectl(&delete);
+    }
+}
