@@ -42,7 +42,7 @@ pub(crate) fn run() -> Result<()> {
             eprintln!("\nWARNING: no image for {machine}: {error:#}\n");
             continue;
         }
-        let broker = broker(target)?;
+        let broker = release("token-broker", target)?;
         let bytes = std::fs::metadata(&broker)?.len();
         println!("token-broker for {machine}: {bytes} bytes (limit {SIZE_LIMIT})");
         if bytes > SIZE_LIMIT {
@@ -65,7 +65,8 @@ pub(crate) fn push(arguments: &[&str]) -> Result<()> {
     command::run(program("push").arg("--layout").arg(layout()).args(["--", registry]))
 }
 
-fn layout() -> PathBuf {
+/// The images, as an OCI layout.
+pub(crate) fn layout() -> PathBuf {
     workspace::root().join("dist/images")
 }
 
@@ -76,9 +77,16 @@ fn program(name: &str) -> std::process::Command {
     program
 }
 
-/// The broker for a target: static, and the same bytes from the same sources.
-fn broker(target: &str) -> Result<PathBuf> {
-    command::step(&format!("building token-broker for {target}"));
+/// A program of the workspace for pods of this machine's kind: static.
+pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
+    let [(_, target), _] = MACHINES;
+    rust::target(target)?;
+    release(package, target)
+}
+
+/// A program for a target: static, and the same bytes from the same sources.
+fn release(package: &str, target: &str) -> Result<PathBuf> {
+    command::step(&format!("building {package} for {target}"));
     let folder = workspace::target()?;
     let mut cargo = command::cargo();
     zig::compile_c(&mut cargo, target, &folder.join("zig").join(target))?;
@@ -86,9 +94,9 @@ fn broker(target: &str) -> Result<PathBuf> {
     let linker = ["-Clinker=rust-lld", "-Clinker-flavor=ld.lld", "-Clink-self-contained=yes"];
     reproducible::prepare(&mut cargo, target, &linker)?;
     cargo.args(["build", "--locked", "--release", "--target", target]);
-    cargo.args(["--package", "token-broker", "--bin", "token-broker"]);
+    cargo.args(["--package", package, "--bin", package]);
     command::run(cargo.arg("--target-dir").arg(&folder))?;
-    Ok(folder.join(target).join("release/token-broker"))
+    Ok(folder.join(target).join("release").join(package))
 }
 
 /// The commit and its time, which go into the images instead of the time of the build.

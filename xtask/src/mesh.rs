@@ -12,10 +12,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    command,
+    command, images,
     stack::{self, Profile, Variables},
     tools::{debian, envoy, go},
 };
+
+/// The mesh's registry.
+const REGISTRY: &str = "10.88.0.1:5000";
 
 const USAGE: &str = "mesh up | test [NAME] | status [--leftovers] | enter COMMAND | down";
 
@@ -37,8 +40,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 /// Brings a mesh up, unless one runs, runs the tests in its network, and takes it down again.
 fn test(name: Option<&str>) -> Result<()> {
     let programs = programs()?;
+    let product = product()?;
     let ran_before = command::answer(mesh()?.arg("status")).is_some();
-    let result = command::run(mesh()?.arg("up").envs(programs)).and_then(|()| in_mesh(name));
+    let result =
+        command::run(mesh()?.arg("up").envs(programs)).and_then(|()| in_mesh(name, &product));
     if ran_before {
         command::step("the mesh ran before the tests and stays: cargo xtask mesh down");
         return result;
@@ -48,29 +53,42 @@ fn test(name: Option<&str>) -> Result<()> {
     result.and(down)
 }
 
-/// Runs the tests, which are built first: in the mesh's network there is no way out.
-fn in_mesh(name: Option<&str>) -> Result<()> {
-    let variables = test_variables()?;
+/// Pushes the product's images and runs the tests. They are built first: in the mesh's network
+/// there is no way out.
+fn in_mesh(name: Option<&str>, variables: &Variables) -> Result<()> {
+    command::step("pushing the images into the mesh's registry");
+    let mut push = mesh()?;
+    push.arg("enter").arg(stack::built(Profile::Debug, "images")?);
+    push.arg("push").arg("--layout").arg(images::layout()).args(["--", REGISTRY]);
+    command::run(&mut push)?;
     let test = ["test", "--locked", "--package", "mesh", "--no-fail-fast"];
     command::step("building the mesh's tests");
-    command::run(command::cargo().args(test).arg("--no-run").envs(variables.clone()))?;
+    command::run(command::cargo().args(test).arg("--no-run").envs(variables.iter().cloned()))?;
     command::step("running the mesh's tests");
     let cargo = command::cargo();
     let mut enter = mesh()?;
     enter.arg("enter").arg(cargo.get_program()).args(test).arg("--offline").args(name);
-    command::run(enter.envs(variables))
+    command::run(enter.envs(variables.iter().cloned()))
 }
 
-/// What the tests find in their environment: the product, as the other tests do.
-fn test_variables() -> Result<Variables> {
-    command::step("building the broker and the commands");
-    command::run(command::cargo().args(["build", "--locked", "--bins"]).args([
-        "--package",
-        "token-broker",
-        "--package",
-        "cli",
-    ]))?;
-    stack::product()
+/// What the tests find in their environment: the product, as the other tests do, and
+///
+/// | variable | what |
+/// |---|---|
+/// | `MESH_IMAGES` | an OCI layout with the product's images |
+/// | `MESH_APP` | the application of the pods, a static program |
+/// | `ENTRA_SIDECAR_BIN` | the command line tool |
+fn product() -> Result<Variables> {
+    images::run()?;
+    command::step("building the programs that the mesh's tests start");
+    let packages = ["token-broker", "cli", "e2e", "images"];
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    command::run(command::cargo().args(["build", "--locked", "--bins"]).args(packages))?;
+    let mut variables = stack::product()?;
+    variables.push(("MESH_IMAGES", images::layout()));
+    variables.push(("MESH_APP", images::static_program("mesh-app")?));
+    variables.push(("ENTRA_SIDECAR_BIN", stack::built(Profile::Debug, "entra-sidecar")?));
+    Ok(variables)
 }
 
 /// The mesh crate's program.
