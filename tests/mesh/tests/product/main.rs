@@ -14,5 +14,6 @@
 )]
 
 mod install;
+mod same_policy;
 mod shop;
 mod world;
