@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
-    Component, Finished, Image, dns, image, istio,
+    Component, Finished, Image, dns,
+    image::{self, Blob},
+    istio,
     kubectl::Kubectl,
     namespace::Namespace,
     paths::{kubeconfig, state},
@@ -333,6 +335,14 @@ impl Mesh {
     /// When the registry refuses it.
     pub fn push_image(&self, name: &str, image: Image) -> Result<String> {
         registry::push_image(name, image)
+    }
+
+    /// Pushes blobs and the manifest that names them as `repository:tag`, whatever they are.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub fn push_blobs(&self, name: &str, blobs: &[Blob], manifest: &Blob) -> Result<String> {
+        registry::push(name, blobs, manifest)
     }
 
     /// Pushes the first image of an OCI layout, a folder or a tar archive of one, in the same way.
