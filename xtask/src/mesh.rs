@@ -42,7 +42,8 @@ fn test(name: Option<&str>) -> Result<()> {
     let programs = programs()?;
     let product = product()?;
     let ran_before = command::answer(mesh()?.arg("status")).is_some();
-    let result = command::run(mesh()?.arg("up").envs(programs)).and_then(|()| in_mesh(name, &product));
+    let result =
+        command::run(mesh()?.arg("up").envs(programs)).and_then(|()| in_mesh(name, &product));
     if ran_before {
         command::step("the mesh ran before the tests and stays: cargo xtask mesh down");
         return result;
