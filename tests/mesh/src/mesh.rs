@@ -274,6 +274,19 @@ impl Mesh {
         registry::agent().get(address).call().map(|_| true).with_context(|| address.to_owned())
     }
 
+    /// Ends the process of a pod's container as a crash would; kubelet starts it again.
+    ///
+    /// # Errors
+    /// When there is no such container, or it does not run.
+    pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        let pod = self.get(namespace, &["pod", pod])?;
+        let id = crate::node::container_id(&pod, container)?;
+        let mut ctr = self.namespace.command(self.programs.find("ctr")?);
+        ctr.args(["--address", &crate::node::containerd_socket(), "--namespace", "k8s.io"]);
+        ctr.args(["tasks", "kill", "--signal", "SIGKILL", id]);
+        Finished::of(&mut ctr, "")?.success(&ctr).map(drop)
+    }
+
     fn containerd_serves(&self) -> Result<bool> {
         let mut ctr = self.namespace.command(self.programs.find("ctr")?);
         ctr.args(["--address", &crate::node::containerd_socket(), "version"]);
