@@ -16,4 +16,6 @@
 mod install;
 mod same_policy;
 mod shop;
+mod validate;
+mod values;
 mod world;
