@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeSet, io::Write, process::Command};
 
-use mesh::Mesh;
+use mesh::{Mesh, poll};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::{
     shop::Shop,
-    world::{repository, variable, world},
+    world::{PATIENCE, repository, variable},
 };
 
 /// Where everything is validated, whatever namespace it names.
@@ -59,10 +59,14 @@ fn mesh() -> Mesh {
 
 /// What helm makes of the chart; words without a dash are files of `examples`.
 fn template(mesh: &Mesh, arguments: &[&str]) -> String {
+    template_in(mesh, "shop", arguments)
+}
+
+fn template_in(mesh: &Mesh, namespace: &str, arguments: &[&str]) -> String {
     let chart = repository("istio/chart");
     let mut words = vec!["template".to_owned(), "entra".to_owned(), chart.display().to_string()];
-    words.push("--namespace=shop".to_owned());
-    let objects = destinations();
+    words.push(format!("--namespace={namespace}"));
+    let objects = destinations(namespace);
     for argument in arguments {
         words.push(match *argument {
             "OBJECTS" => format!("--set-file=outbound.objects={}", objects.path().display()),
@@ -76,10 +80,12 @@ fn template(mesh: &Mesh, arguments: &[&str]) -> String {
     made.stdout
 }
 
-/// The objects of a list with one destination of every sort.
-fn destinations() -> NamedTempFile {
+/// The objects of a list with one destination of every sort, for a namespace.
+fn destinations(namespace: &str) -> NamedTempFile {
     let list = repository("cli/tests/golden/destinations.yaml");
-    let words = ["istio", "destinations", "--config", list.to_str().unwrap()];
+    let list = std::fs::read_to_string(list).unwrap();
+    let list = file(&list.replace("namespace: shop\n", &format!("namespace: {namespace}\n")));
+    let words = ["istio", "destinations", "--config", list.path().to_str().unwrap()];
     let (ended_well, made) = entra_sidecar(&words);
     assert!(ended_well, "{made}");
     file(&made)
@@ -265,27 +271,32 @@ fn check_finds_every_configuration_that_is_shipped_or_shown_in_order() {
 
 #[test]
 fn istioctl_finds_nothing_but_the_notice_on_envoy_filters() {
-    let world = world();
-    let _guard = world.mesh.shared().unwrap();
-    world.mesh.apply(&pod_monitors().to_string()).unwrap();
-    let objects = std::fs::read_to_string(destinations().path()).unwrap();
-    let objects = objects.replace("namespace: shop", "namespace: analyze");
-    let values = json!({
-        "selector": {"app": "orders"},
-        "accessLog": "all",
-        "closed": {"serverFirst": {"ports": [8080]}},
-        "networkPolicy": {"ingress": true, "egress": {"enabled": true}},
-        "podMonitor": {"enabled": true},
-        "outbound": {"objects": objects},
+    const ANALYZED: &str = "analyze";
+    let mesh = mesh();
+    let _guard = mesh.shared().unwrap();
+    let gone = ["delete", "namespace", ANALYZED, "--ignore-not-found"];
+    mesh.kubectl(&gone).unwrap();
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": ANALYZED, "labels": {"istio-injection": "enabled"}},
     });
-    let shop = Shop::new("analyze").values(values).open();
+    mesh.apply(&namespace.to_string()).unwrap();
+    mesh.apply(&pod_monitors().to_string()).unwrap();
+    // Everything but what is the cluster's.
+    let values = ["orders", "everything", "OBJECTS", "--set=admission.enabled=false"];
+    mesh.apply(&template_in(&mesh, ANALYZED, &values)).unwrap();
     let policies = std::fs::read_to_string(repository("istio/policies.yaml")).unwrap();
-    for mut object in objects_of("istio/policies.yaml", policies) {
-        object["metadata"]["namespace"] = json!(shop.namespace);
-        world.mesh.apply(&object.to_string()).unwrap();
-    }
-    let analyze = ["analyze", "--namespace", shop.namespace, "--output=json"];
-    let found = world.mesh.istioctl(&analyze).unwrap();
+    mesh.apply(&policies.replace("namespace: shop", "namespace: analyze")).unwrap();
+    let account = ["create", "serviceaccount", "orders", "--namespace", ANALYZED];
+    mesh.kubectl(&account).unwrap();
+    mesh.apply(&Shop::new(ANALYZED).application_objects().to_string()).unwrap();
+    poll("a pod of the application", PATIENCE, || {
+        let pods = mesh.get(ANALYZED, &["pods", "--selector=entra-sidecar/injected=true"])?;
+        Ok(pods["items"].as_array().is_some_and(|pods| !pods.is_empty()))
+    })
+    .unwrap();
+    let analyze = ["analyze", "--namespace", ANALYZED, "--output=json"];
+    let found = mesh.istioctl(&analyze).unwrap();
     let found: Value = serde_json::from_str(&found.stdout).unwrap();
     let of = |message: &Value, member: &str| message[member].as_str().unwrap_or("").to_owned();
     let messages: BTreeSet<String> = found
@@ -297,12 +308,10 @@ fn istioctl_finds_nothing_but_the_notice_on_envoy_filters() {
             format!("{code} {level} {}: {}", of(message, "origin"), of(message, "message"))
         })
         .collect();
-    messages.iter().for_each(|message| println!("{message}"));
-    let known = |message: &&String| message.contains("EnvoyFilter") && message.contains(" Info ");
+    let notice = "EnvoyFilter exposes internal implementation details";
+    let known = |message: &&String| message.contains(notice);
     let unknown: Vec<_> = messages.iter().filter(|message| !known(message)).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
-}
-
-fn objects_of(name: &str, text: String) -> Vec<Value> {
-    objects(&Source { name: name.to_owned(), text })
+    assert!(messages.len() > 8, "nothing was analysed: {messages:#?}");
+    mesh.kubectl(&[&gone[..], &["--wait=false"]].concat()).unwrap();
 }
