@@ -13,9 +13,13 @@
     reason = "a test says by a panic that it fails"
 )]
 
+mod filters;
 mod install;
+mod patches;
 mod same_policy;
 mod shop;
+mod upgrade;
 mod validate;
 mod values;
+mod watch;
 mod world;
