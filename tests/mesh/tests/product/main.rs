@@ -15,6 +15,7 @@
 
 mod filters;
 mod install;
+mod outage;
 mod patches;
 mod same_policy;
 mod shop;
