@@ -176,6 +176,11 @@ impl Shop {
 
 /// `helm upgrade --install entra istio/chart` with the values of the quick start and these.
 pub(crate) fn install(world: &World, namespace: &str, values: &[Value]) {
+    install_release(world, namespace, "entra", values);
+}
+
+/// The same, as a release of another name.
+pub(crate) fn install_release(world: &World, namespace: &str, name: &str, values: &[Value]) {
     let ours = json!({
         "filter": {"image": "10.88.0.1:5000/entra-sidecar/filter", "digest": world.images.filter},
         "broker": {"config": {"ca_file": "/etc/entra-ca/ca.crt"}},
@@ -190,7 +195,7 @@ pub(crate) fn install(world: &World, namespace: &str, values: &[Value]) {
         .collect();
     let chart = repository("istio/chart");
     let quick_start = chart.join("examples/orders.yaml");
-    let mut arguments = vec!["upgrade", "--install", "entra", chart.to_str().unwrap()];
+    let mut arguments = vec!["upgrade", "--install", name, chart.to_str().unwrap()];
     arguments.extend(["--namespace", namespace, "--values", quick_start.to_str().unwrap()]);
     for file in &files {
         arguments.extend(["--values", file.path().to_str().unwrap()]);
