@@ -32,13 +32,13 @@ impl Table {
     /// The table, the ratios and whether the budgets are reached.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "\n{:<22}{:>13}{:>11}{:>10}{:>10}{:>10}\n",
+            "\n{:<28}{:>13}{:>11}{:>10}{:>10}{:>10}\n",
             "row", "added CPU us", "CPU us", "p50 us", "p99 us", "req/s"
         );
         for (name, row) in &self.rows {
             let _infallible = writeln!(
                 text,
-                "{name:<22}{:>13.2}{:>11.2}{:>10.1}{:>10.1}{:>10.0}",
+                "{name:<28}{:>13.2}{:>11.2}{:>10.1}{:>10.1}{:>10.0}",
                 row.added_cpu_us, row.cpu_us, row.p50_us, row.p99_us, row.rps
             );
         }

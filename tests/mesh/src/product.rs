@@ -7,13 +7,10 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::{
-    Finished, Mesh,
+    Finished, Mesh, image,
     istio::{merge, values_of},
     paths::REGISTRY,
 };
-
-/// The application of the pods (`mesh-app`).
-pub const APPLICATION: &str = "10.88.0.1:5000/test/application:1";
 
 /// The chart, and the values of its quick start.
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../istio/chart");
@@ -74,14 +71,19 @@ fn digest(index: &Value, name: &str) -> Option<String> {
 }
 
 impl Mesh {
-    /// Pushes the pods' application, a static program, as [`APPLICATION`].
+    /// Pushes the pods' application (`mesh-app`), a static program, and gives its image. The tag is
+    /// the content's: the node has kept what it once pulled under another.
     ///
     /// # Errors
     /// When it cannot be read, or the registry refuses it.
-    pub fn push_application(&self, program: &Path) -> Result<()> {
-        let image = self.base_image()?.program("usr/bin/mesh-app", program)?;
-        let name = APPLICATION.split_once('/').context("the application's name")?.1;
-        self.push_image(name, image).map(drop)
+    pub fn push_application(&self, program: &Path) -> Result<String> {
+        let bytes = std::fs::read(program).with_context(|| program.display().to_string())?;
+        let digest = image::digest(&bytes);
+        let tag: String = digest.trim_start_matches("sha256:").chars().take(16).collect();
+        let name = format!("test/application:{tag}");
+        let image = self.base_image()?.files(&[("usr/bin/mesh-app", 0o755, &bytes)])?;
+        self.push_image(&name, image)?;
+        Ok(format!("{REGISTRY}/{name}"))
     }
 
     /// The injection template as it is shipped, with the image of this build, unless istiod has
