@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const ENTRA: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 88, 0, 19));
 /// Service accounts of the sample's workloads, in no namespace that there is.
 const NOBODY: [&str; 2] = ["system:serviceaccount:none:none", "system:serviceaccount:none:other"];
+/// Bytes of a real user's token, and of those that the other rows show.
+const USUAL: std::ops::Range<usize> = 1_000..1_400;
 /// What the rules of the quick start let a user read.
 const PATH: &str = "/orders/1017";
 
@@ -73,6 +75,7 @@ impl Pods {
         let entra = FakeEntra::try_start(Config::new(directory).listen(listen))
             .map_err(|reason| anyhow!("the fake Entra at {listen}: {reason}"))?;
         let token = token(&entra);
+        anyhow::ensure!(USUAL.contains(&token.len()), "a token of {} bytes", token.len());
         let images = Images::of_layout(images)?;
         let application = mesh.push_application(application)?;
         mesh.install_template(&images)?;
