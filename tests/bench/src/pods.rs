@@ -47,7 +47,7 @@ pub(crate) struct Pods {
     entra: FakeEntra,
     token: String,
     rows: Vec<(Row, Vec<Pod>)>,
-    _shared: Guard,
+    _alone: Guard,
 }
 
 /// One pod.
@@ -68,7 +68,8 @@ impl Pods {
     pub(crate) fn open(rows: &[Row], images: &Path, application: &Path) -> Result<Self> {
         let mesh = Mesh::running()?;
         anyhow::ensure!(mesh.is_my_network(), "start this by `cargo xtask bench --mesh`");
-        let shared = mesh.shared()?;
+        // Tests would disturb what is measured, and istiod's template is everybody's.
+        let alone = mesh.alone()?;
         let issuer = read_key_set(ISSUER, &mesh.kubectl(&["get", "--raw=/openid/v1/jwks"])?)?;
         let directory = sample::directory_of_cluster(issuer, NOBODY);
         let listen = SocketAddr::new(ENTRA, 443);
@@ -81,7 +82,7 @@ impl Pods {
         mesh.install_template(&images)?;
 
         let mut pods =
-            Self { mesh, images, application, entra, token, rows: Vec::new(), _shared: shared };
+            Self { mesh, images, application, entra, token, rows: Vec::new(), _alone: alone };
         for row in rows {
             // Known first, so that it is removed also when what follows fails.
             pods.rows.push((*row, Vec::new()));
