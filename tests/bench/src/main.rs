@@ -149,7 +149,7 @@ fn run() -> Result<()> {
 }
 
 fn open_pods() -> Result<Pods> {
-    println!("opening the mesh's pods");
+    println!("opening the mesh's pods, when no test runs there");
     let began = Instant::now();
     let images = from_environment("MESH_IMAGES")?;
     let application = from_environment("MESH_APP")?;

@@ -80,7 +80,6 @@ impl Pods {
         let images = Images::of_layout(images)?;
         let application = mesh.push_application(application)?;
         mesh.install_template(&images)?;
-
         let mut pods =
             Self { mesh, images, application, entra, token, rows: Vec::new(), _alone: alone };
         for row in rows {
@@ -89,13 +88,11 @@ impl Pods {
             pods.remove(row, "--wait=true")?;
             pods.prepare(row).with_context(|| row.name)?;
         }
-        // Started together: most of their time they wait for one another's images and istiod.
-        for index in 0..pods.rows.len() {
-            let row = rows.get(index).context("no such row")?;
-            let ready = pods.ready(row).with_context(|| row.name)?;
-            if let Some((_, pods)) = pods.rows.get_mut(index) {
-                *pods = ready;
-            }
+        // All were started before one is waited for: most of their time they wait, too.
+        let ready = rows.iter().map(|row| pods.ready(row).with_context(|| row.name));
+        let ready = ready.collect::<Result<Vec<_>>>()?;
+        for ((_, pods), ready) in pods.rows.iter_mut().zip(ready) {
+            *pods = ready;
         }
         Ok(pods)
     }
