@@ -29,16 +29,8 @@ const BROKER: &str = "token_broker";
 pub(crate) const PREFIX: &str = "entra-";
 /// Names that are others': the module's, the login hosts', and those of the chart's objects in a
 /// release with the usual name.
-const RESERVED: [&str; 8] = [
-    "inbound",
-    "outbound",
-    "login",
-    "broker",
-    "marker",
-    "server-first",
-    "timeouts",
-    "access-log",
-];
+const RESERVED: [&str; 8] =
+    ["inbound", "outbound", "login", "broker", "marker", "server-first", "timeouts", "access-log"];
 /// A port at which nobody listens: the module is delivered for it, and stands in no listener.
 pub(crate) const NO_PORT: u16 = 1;
 

@@ -82,6 +82,15 @@ pub enum Source {
         /// Where its secret is.
         secret: SecretLocation,
     },
+    /// An application with a certificate.
+    ClientCertificate {
+        /// The application.
+        application: Application,
+        /// PEM: the private key, and the certificate that is registered.
+        file: PathBuf,
+        /// How assertions are signed.
+        algorithm: AssertionAlgorithm,
+    },
     /// An application with a federated credential.
     WorkloadIdentity {
         /// The application.
@@ -91,6 +100,15 @@ pub enum Source {
     },
     /// An identity of the machine, from its instance metadata service.
     ManagedIdentity(ManagedIdentity),
+}
+
+/// How an assertion is signed with a certificate's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AssertionAlgorithm {
+    /// RSASSA-PSS with SHA-256; the certificate is named by its SHA-256 thumbprint.
+    Ps256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256; the certificate is named by its SHA-1 thumbprint.
+    Rs256,
 }
 
 /// Which of the machine's identities.

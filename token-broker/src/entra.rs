@@ -4,6 +4,7 @@
 //! one that proves wrong is easy to mend. It must not know who asks, or what is kept.
 
 pub mod claims;
+pub mod client_assertion;
 pub mod discovery;
 pub mod instance_metadata;
 pub mod refusal;

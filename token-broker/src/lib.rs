@@ -42,7 +42,7 @@ pub fn start(
     clock: &Arc<dyn Clock>,
 ) -> Arc<State> {
     let metrics = Arc::new(Metrics::default());
-    let entitlements = entitlements(&config.identities, transport);
+    let entitlements = entitlements(&config.identities, transport, clock);
     let keys = Keys::start(
         config.authorities.clone(),
         Arc::clone(transport),
@@ -58,9 +58,10 @@ pub fn start(
 fn entitlements<'a>(
     identities: impl IntoIterator<Item = (&'a String, &'a Identity)>,
     transport: &Arc<dyn Transport>,
+    clock: &Arc<dyn Clock>,
 ) -> BTreeMap<String, Entitlement> {
     let entitled = |(name, identity): (&String, &Identity)| {
-        let source = source::from_config(&identity.source, transport);
+        let source = source::from_config(&identity.source, transport, clock);
         let scopes = identity.scopes.clone();
         (name.clone(), Entitlement { source, scopes, capability: identity.capability })
     };

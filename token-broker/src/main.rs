@@ -127,6 +127,7 @@ fn serve(config: Config, file: Option<PathBuf>) -> ExitCode {
 fn described(source: &Source) -> String {
     let (kind, application) = match source {
         Source::ClientSecret { application, .. } => ("client secret", application),
+        Source::ClientCertificate { application, .. } => ("client certificate", application),
         Source::WorkloadIdentity { application, .. } => ("workload identity", application),
         Source::ManagedIdentity(identity) => {
             let (which, id) = match identity {

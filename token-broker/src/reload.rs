@@ -130,7 +130,11 @@ impl Reload {
         let transport: Arc<dyn Transport> = Arc::<Replaceable>::clone(&self.transport);
         let before = state.serving();
         state.replace(Serving {
-            tokens: Arc::new(before.tokens.followed_by(&same, entitlements(other, &transport))),
+            tokens: Arc::new(
+                before
+                    .tokens
+                    .followed_by(&same, entitlements(other, &transport, before.tokens.clock())),
+            ),
             keys: Arc::new(before.keys.followed_by(next.authorities.clone())),
         });
         let gone = self.in_force.identities.keys();

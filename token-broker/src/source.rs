@@ -12,8 +12,10 @@ use crate::{
     config::{self, SecretLocation},
     entra::token_endpoint::{Acquired, Wanted},
     https::{Boxed, Transport},
+    time::Clock,
 };
 
+mod client_certificate;
 mod client_secret;
 mod credential_file;
 mod managed_identity;
@@ -43,6 +45,7 @@ impl Fingerprint {
 pub fn from_config(
     source: &config::Source,
     transport: &Arc<dyn Transport>,
+    clock: &Arc<dyn Clock>,
 ) -> Arc<dyn TokenSource> {
     let transport = Arc::clone(transport);
     match source.clone() {
@@ -51,6 +54,16 @@ pub fn from_config(
         }
         config::Source::ClientSecret { application, secret: SecretLocation::Here(secret) } => {
             Arc::new(client_secret::FromMemory { transport, application, secret })
+        }
+        config::Source::ClientCertificate { application, file, algorithm } => {
+            let clock = Arc::clone(clock);
+            Arc::new(client_certificate::ClientCertificate::new(
+                transport,
+                clock,
+                application,
+                file,
+                algorithm,
+            ))
         }
         config::Source::ManagedIdentity(identity) => {
             Arc::new(managed_identity::OfMachine { transport, identity })

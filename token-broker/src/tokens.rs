@@ -182,6 +182,11 @@ impl Tokens {
         }
     }
 
+    /// The clock that tokens end by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     fn hold(&self, identity: &str, entitlement: Entitlement) -> Holding {
         let mut renewals = JoinSet::new();
         let doubt = watch::Sender::new(0);

@@ -12,6 +12,7 @@
 mod support;
 
 mod allow_list;
+mod certificate;
 mod challenges;
 mod command;
 mod config_environment;

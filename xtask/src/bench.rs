@@ -1,12 +1,15 @@
 //! `cargo xtask bench`: builds what it measures and hands over to the bench.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 
 use crate::{
-    command,
-    stack::{self, Profile},
+    command, mesh,
+    stack::{self, Profile, Variables},
 };
 
 /// Arguments go to the bench as they are, but for the file's name: it is the caller's folder that
@@ -22,10 +25,27 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             passed_on.push(std::path::absolute(Path::new(file))?.display().to_string());
         }
     }
+    if arguments.iter().any(|argument| matches!(*argument, "--mesh" | "--mesh-only")) {
+        return in_mesh(&passed_on);
+    }
     let variables = stack::bench()?;
+    let mut bench = command::program(built()?);
+    command::become_program(bench.args(passed_on).envs(variables))
+}
+
+/// All of it is built before the mesh is started: in its network there is no way out.
+fn in_mesh(arguments: &[String]) -> Result<()> {
+    let mut variables: Variables = mesh::pods()?;
+    variables.extend(stack::bench()?);
+    let bench = built()?;
+    mesh::with_images("the bench", |enter: &mut Command| {
+        command::run(enter.arg(&bench).args(arguments).envs(variables.iter().cloned()))
+    })
+}
+
+fn built() -> Result<PathBuf> {
     command::step("building the bench, release");
     let programs = ["--package", "bench", "--bins"];
     command::run(command::cargo().args(["build", "--locked", "--release"]).args(programs))?;
-    let mut bench = command::program(stack::built(Profile::Release, "bench")?);
-    command::become_program(bench.args(passed_on).envs(variables))
+    stack::built(Profile::Release, "bench")
 }

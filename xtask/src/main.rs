@@ -33,8 +33,9 @@ cargo xtask <command>
   wasm                      the shipped filter: dist/entra_filter.wasm
   images                    the filter and the broker as OCI images: dist/images
   push REGISTRY[/PREFIX]    those images into a registry, with the login of `docker login`
-  bench [--quick] [--json FILE]
-                            added CPU per request, beside Envoy's own filters
+  bench [--quick] [--mesh] [--json FILE]
+                            added CPU per request, beside Envoy's own filters; --mesh: as root,
+                            with pods of a mesh beside them, Istio alone and its own policies
   docs                      writes docs/configuration.md from the configuration types
   mutants [ARGUMENTS]       cargo-mutants over all of policy (long; arguments are passed on)
   mesh up | test [NAME] | status | enter COMMAND | down

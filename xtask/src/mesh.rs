@@ -37,14 +37,39 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
 }
 
-/// Brings a mesh up, unless one runs, runs the tests in its network, and takes it down again.
+/// Runs the tests in the mesh's network.
 fn test(name: Option<&str>) -> Result<()> {
+    let variables = product()?;
+    let variables = || variables.iter().cloned();
+    let test = ["test", "--locked", "--package", "mesh", "--no-fail-fast"];
+    command::step("building the mesh's tests");
+    command::run(command::cargo().args(test).arg("--no-run").envs(variables()))?;
+    with_images("the tests", |enter| {
+        command::step("running the mesh's tests");
+        let cargo = command::cargo();
+        enter.arg(cargo.get_program()).args(test).arg("--offline").args(name);
+        command::run(enter.envs(variables()))
+    })
+}
+
+/// Brings a mesh up, unless one runs, pushes the product's images, runs a command in its network,
+/// and takes the mesh down again. The images are built before: in that network there is no way out.
+pub(crate) fn with_images(
+    what: &str,
+    action: impl FnOnce(&mut Command) -> Result<()>,
+) -> Result<()> {
     let programs = programs()?;
-    let product = product()?;
     let ran_before = command::answer(mesh()?.arg("status")).is_some();
-    let result = command::run(mesh()?.arg("up").envs(programs)).and_then(|()| in_mesh(name, &product));
+    let result = command::run(mesh()?.arg("up").envs(programs)).and_then(|()| {
+        command::step("pushing the images into the mesh's registry");
+        let mut push = mesh()?;
+        push.arg("enter").arg(stack::built(Profile::Debug, "images")?);
+        push.arg("push").arg("--layout").arg(images::layout()).args(["--", REGISTRY]);
+        command::run(&mut push)?;
+        action(mesh()?.arg("enter"))
+    });
     if ran_before {
-        command::step("the mesh ran before the tests and stays: cargo xtask mesh down");
+        command::step(&format!("the mesh ran before {what} and stays: cargo xtask mesh down"));
         return result;
     }
     let down = command::run(mesh()?.arg("down"))
@@ -52,42 +77,31 @@ fn test(name: Option<&str>) -> Result<()> {
     result.and(down)
 }
 
-/// Pushes the product's images and runs the tests. They are built first: in the mesh's network
-/// there is no way out.
-fn in_mesh(name: Option<&str>, variables: &Variables) -> Result<()> {
-    command::step("pushing the images into the mesh's registry");
-    let mut push = mesh()?;
-    push.arg("enter").arg(stack::built(Profile::Debug, "images")?);
-    push.arg("push").arg("--layout").arg(images::layout()).args(["--", REGISTRY]);
-    command::run(&mut push)?;
-    let test = ["test", "--locked", "--package", "mesh", "--no-fail-fast"];
-    command::step("building the mesh's tests");
-    command::run(command::cargo().args(test).arg("--no-run").envs(variables.iter().cloned()))?;
-    command::step("running the mesh's tests");
-    let cargo = command::cargo();
-    let mut enter = mesh()?;
-    enter.arg("enter").arg(cargo.get_program()).args(test).arg("--offline").args(name);
-    command::run(enter.envs(variables.iter().cloned()))
+/// What the tests find in their environment: the product, as the other tests do, [`pods`], and
+/// `ENTRA_SIDECAR_BIN`, the command line tool.
+fn product() -> Result<Variables> {
+    let mut variables = pods()?;
+    command::step("building the programs that the mesh's tests start");
+    let packages = ["token-broker", "cli", "e2e"];
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    command::run(command::cargo().args(["build", "--locked", "--bins"]).args(packages))?;
+    variables.extend(stack::product()?);
+    variables.push(("ENTRA_SIDECAR_BIN", stack::built(Profile::Debug, "entra-sidecar")?));
+    Ok(variables)
 }
 
-/// What the tests find in their environment: the product, as the other tests do, and
+/// What makes pods of the product, and the program that pushes it:
 ///
 /// | variable | what |
 /// |---|---|
 /// | `MESH_IMAGES` | an OCI layout with the product's images |
 /// | `MESH_APP` | the application of the pods, a static program |
-/// | `ENTRA_SIDECAR_BIN` | the command line tool |
-fn product() -> Result<Variables> {
+pub(crate) fn pods() -> Result<Variables> {
     images::run()?;
-    command::step("building the programs that the mesh's tests start");
-    let packages = ["token-broker", "cli", "e2e", "images"];
-    let packages = packages.iter().flat_map(|package| ["--package", package]);
-    command::run(command::cargo().args(["build", "--locked", "--bins"]).args(packages))?;
-    let mut variables = stack::product()?;
-    variables.push(("MESH_IMAGES", images::layout()));
-    variables.push(("MESH_APP", images::static_program("mesh-app")?));
-    variables.push(("ENTRA_SIDECAR_BIN", stack::built(Profile::Debug, "entra-sidecar")?));
-    Ok(variables)
+    let images = ["build", "--locked", "--package", "images", "--bins"];
+    command::run(command::cargo().args(images))?;
+    let application = images::static_program("mesh-app")?;
+    Ok(vec![("MESH_IMAGES", images::layout()), ("MESH_APP", application)])
 }
 
 /// The mesh crate's program.

@@ -6,6 +6,8 @@
 mod arrows;
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/extensions.rs"]
+mod extensions;
 #[path = "tidy/pins.rs"]
 mod pins;
 #[path = "tidy/sources.rs"]

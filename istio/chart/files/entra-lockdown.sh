@@ -36,4 +36,11 @@ if [ -r /proc/net/if_inet6 ]; then
 fi
 # Without an IPv6 address nobody comes that way; with one the rules must hold there too.
 if [ "$wide" ]; then close ip6tables "$six"; fi
-echo "closed: admin=$ADMIN status=$STATUS, $STATUS_PORT open to lo$four$six"
+# Istio's proxy goes there for the application, and is refused like everybody.
+if [ "$METADATA" = true ]; then
+  chain iptables ENTRA_METADATA OUTPUT
+  iptables -w -A ENTRA_METADATA -d 169.254.169.254 -p tcp \
+    -m owner --uid-owner 65532 --gid-owner "$PROXY_GID" -j RETURN
+  iptables -w -A ENTRA_METADATA -d 169.254.169.254 -p tcp -j REJECT --reject-with tcp-reset
+fi
+echo "closed: admin=$ADMIN status=$STATUS metadata=$METADATA, $STATUS_PORT open to lo$four$six"

@@ -46,6 +46,9 @@ pluginConfig:
   {{ . }}: {{ get $policy . | toJson }}
   {{- end }}
   {{- end }}
+  # In a mesh the calling workload has a name, too: the access log shows it beside the token's.
+  log_caller_workload: {{ ternary (get $policy "log_caller_workload") true
+      (hasKey $policy "log_caller_workload") }}
   rules:
   {{- range $policy.rules }}
   {{- $rule := . }}

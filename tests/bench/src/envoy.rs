@@ -1,7 +1,6 @@
-//! One Envoy process: started, waited for, its CPU time read, ended.
+//! One Envoy process: started, waited for, asked for its admin pages, ended.
 
 use std::{
-    fmt,
     fs::File,
     io::{Read, Write},
     os::unix::net::UnixStream,
@@ -14,12 +13,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    time::{ClockId, clock_getcpuclockid},
     unistd::Pid,
 };
 
-/// Longer than an Envoy without requests needs to clear away the last ones.
-const SETTLE: Duration = Duration::from_micros(200);
+use crate::process::Process;
 
 /// The Envoy program.
 pub(crate) struct Program {
@@ -58,9 +55,9 @@ impl Program {
             .stderr(File::create(&log)?)
             .spawn()
             .context("Envoy does not start")?;
-        let clock = clock_getcpuclockid(Pid::from_raw(child.id().try_into()?))?;
+        let process = Process::new(child.id().try_into()?)?;
         let admin = directory.join("admin.sock");
-        let mut envoy = Envoy { child, clock, admin, log };
+        let mut envoy = Envoy { child, process, admin, log };
         envoy.wait_until_ready()?;
         Ok(envoy)
     }
@@ -69,38 +66,20 @@ impl Program {
 /// A running Envoy; dropped, it ends.
 pub(crate) struct Envoy {
     child: Child,
-    clock: ClockId,
+    process: Process,
     admin: PathBuf,
     log: PathBuf,
 }
 
 impl Envoy {
-    /// CPU time of all its threads since its start, in nanoseconds.
-    ///
-    /// The kernel books a running thread's time when it goes off its core or at the next tick
-    /// (milliseconds later), so this first lets the worker run out of work and go to sleep.
-    pub(crate) fn cpu_nanoseconds(&self) -> Result<i64> {
-        thread::sleep(SETTLE);
-        let time = self.clock.now()?;
-        Ok(time.tv_sec().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec()))
-    }
-
-    fn threads(&self) -> Result<Vec<Pid>> {
-        std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?
-            .map(|entry| Ok(Pid::from_raw(entry?.file_name().to_string_lossy().parse()?)))
-            .collect()
+    /// Its process.
+    pub(crate) fn process(&self) -> Process {
+        self.process
     }
 
     /// The text of an admin page.
     pub(crate) fn admin(&self, path: &str) -> Result<String> {
-        let mut connection = UnixStream::connect(&self.admin).context("no admin page")?;
-        write!(connection, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
-        if !answer.starts_with("HTTP/1.1 200") {
-            bail!("{path}: {}", answer.lines().next().unwrap_or_default());
-        }
-        Ok(answer)
+        page(UnixStream::connect(&self.admin).context("no admin page")?, path)
     }
 
     /// The last lines of its log.
@@ -125,55 +104,21 @@ impl Envoy {
     }
 }
 
+/// What Envoy answers to a GET of one of its own pages, headers and body.
+pub(crate) fn page(mut connection: impl Read + Write, path: &str) -> Result<String> {
+    write!(connection, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    if !answer.starts_with("HTTP/1.1 200") {
+        bail!("{path}: {}", answer.lines().next().unwrap_or_default());
+    }
+    Ok(answer)
+}
+
 impl Drop for Envoy {
     fn drop(&mut self) {
         // Either fails only when the process has ended already.
         let _ended = self.child.kill();
         let _status = self.child.wait();
     }
-}
-
-/// Gives Envoy the first core and the calling thread the second, and puts both before all other
-/// work of the machine. Neither is possible everywhere; what is not, shows in the figures when the
-/// machine is busy.
-pub(crate) fn divide_cores(envoy: &Envoy) -> Result<Placement> {
-    let threads = envoy.threads()?;
-    let this = Pid::from_raw(0);
-    let pinned = threads.iter().try_for_each(|thread| stay_on(*thread, 0)).is_ok()
-        && stay_on(this, 1).is_ok();
-    let first = [envoy.child.id(), std::process::id()].into_iter().all(before_others);
-    Ok(Placement { pinned, first })
-}
-
-/// How far the machine is ours.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Placement {
-    /// Envoy and the load generator have a core each.
-    pub(crate) pinned: bool,
-    /// Both come before all ordinary work.
-    pub(crate) first: bool,
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cores = if self.pinned { "a core for it, one for the load" } else { "any core" };
-        let order = if self.first { "before other work" } else { "among other work" };
-        write!(formatter, "{cores}, {order}")
-    }
-}
-
-fn stay_on(thread: Pid, core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    Ok(sched_setaffinity(thread, &cores)?)
-}
-
-/// Real-time scheduling for all threads of a process, by the tool of util-linux.
-fn before_others(process: u32) -> bool {
-    Command::new("chrt")
-        .args(["--all-tasks", "--fifo", "--pid", "1", &process.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }

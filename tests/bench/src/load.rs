@@ -6,9 +6,11 @@
 //! it waits: Envoy would pay for waking it, now and then. The upstream is served meanwhile.
 
 use std::{
+    fmt,
     io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
-    path::Path,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -55,24 +57,58 @@ impl RequestTexts {
     }
 }
 
+/// Where a listener is.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// A socket file, of an Envoy of ours.
+    File(PathBuf),
+    /// An address, of a pod.
+    Address(SocketAddr),
+}
+
+impl Place {
+    /// A connection on which reading never waits.
+    fn connect(&self) -> Result<Box<dyn Stream>> {
+        let connected = match self {
+            Self::File(file) => UnixStream::connect(file).and_then(|stream| {
+                stream.set_nonblocking(true)?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            }),
+            Self::Address(address) => TcpStream::connect(address).and_then(|stream| {
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            }),
+        };
+        connected.with_context(|| format!("no listener at {self}"))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(formatter, "{}", file.display()),
+            Self::Address(address) => write!(formatter, "{address}"),
+        }
+    }
+}
+
+/// Either kind of connection.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 /// Connections to one listener, and the upstream behind it where it has one.
 pub(crate) struct Connections {
-    streams: Vec<UnixStream>,
+    streams: Vec<Box<dyn Stream>>,
     status_line: String,
     upstream: Option<Upstream>,
 }
 
 impl Connections {
     /// Connects; every answer must have this status.
-    pub(crate) fn open(socket: &Path, status: u16, upstream: Option<Upstream>) -> Result<Self> {
-        let streams = (0..CONNECTIONS)
-            .map(|_| {
-                let stream = UnixStream::connect(socket)?;
-                stream.set_nonblocking(true)?;
-                Ok(stream)
-            })
-            .collect::<Result<_>>()
-            .with_context(|| format!("no listener at {}", socket.display()))?;
+    pub(crate) fn open(place: &Place, status: u16, upstream: Option<Upstream>) -> Result<Self> {
+        let streams = (0..CONNECTIONS).map(|_| place.connect()).collect::<Result<_>>()?;
         Ok(Self { streams, status_line: format!("HTTP/1.1 {status} "), upstream })
     }
 
@@ -101,7 +137,7 @@ impl Connections {
                 if answered == count {
                     break;
                 }
-                read_answer(stream, self.status_line.as_bytes(), self.upstream.as_mut())?;
+                read_answer(stream.as_mut(), self.status_line.as_bytes(), self.upstream.as_mut())?;
                 answered = answered.saturating_add(1);
                 if sent < count {
                     stream.write_all(requests.next()?)?;
@@ -127,7 +163,7 @@ impl Connections {
                 std::hint::spin_loop();
             }
             stream.write_all(requests.next()?)?;
-            read_answer(stream, self.status_line.as_bytes(), self.upstream.as_mut())?;
+            read_answer(stream.as_mut(), self.status_line.as_bytes(), self.upstream.as_mut())?;
             times.push(due.elapsed());
             due = due.checked_add(interval).context("the end of time")?;
         }
@@ -135,12 +171,18 @@ impl Connections {
     }
 
     /// The status line of one request, whatever it is, on a connection of its own.
-    pub(crate) fn status_of(socket: &Path, requests: &mut RequestTexts) -> Result<String> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+    pub(crate) fn status_of(place: &Place, requests: &mut RequestTexts) -> Result<String> {
+        let mut stream = place.connect()?;
         stream.write_all(requests.next()?)?;
         let mut buffer = [0; 4096];
-        let length = stream.read(&mut buffer)?;
+        let began = Instant::now();
+        let length = loop {
+            match pending(stream.read(&mut buffer))? {
+                Some(length) => break length,
+                None if began.elapsed() > PATIENCE => bail!("no answer after {PATIENCE:?}"),
+                None => std::thread::yield_now(),
+            }
+        };
         let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
         Ok(answer.lines().next().unwrap_or_default().to_owned())
     }
@@ -148,7 +190,7 @@ impl Connections {
 
 /// Reads one answer; the listeners' answers have no body, so they end with their headers.
 fn read_answer(
-    stream: &mut UnixStream,
+    stream: &mut dyn Stream,
     status_line: &[u8],
     mut upstream: Option<&mut Upstream>,
 ) -> Result<()> {

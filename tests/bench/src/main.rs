@@ -3,25 +3,30 @@
 //! One Envoy holds all rows side by side, each on a listener of its own. Rows take turns in short
 //! rounds, and each is compared with its baseline of the same turn. What is compared is CPU of
 //! the Envoy process per request: it does not change with how fast the load generator is, and
-//! little with what else the machine does.
+//! little with what else the machine does. With `--mesh` there are rows beside these that are pods
+//! of a mesh, each with Istio's sidecar.
 
 mod broker;
 mod caller_tokens;
 mod demo_policy;
 mod envoy;
 mod evidence;
+mod lane;
 mod load;
+mod pods;
+mod process;
 mod replay;
 mod report;
 mod rounds;
 mod rows;
+mod series;
 mod stage;
 mod statistics;
 mod upstream;
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -32,10 +37,12 @@ use serde_json::json;
 use crate::{
     demo_policy::DemoPolicy,
     envoy::Program,
-    replay::Replay,
+    lane::Traffic,
+    pods::Pods,
     report::Table,
-    rounds::{Effort, Samples, Traffic},
-    rows::Row,
+    rounds::Effort,
+    rows::{Ratio, Row},
+    series::Bench,
     stage::Stage,
     upstream::Certificate,
 };
@@ -77,6 +84,12 @@ fn run() -> Result<()> {
     let version = program.version()?;
     println!("{}", report::machine(&version));
 
+    let pods = match options.rows {
+        Rows::OwnEnvoy => None,
+        Rows::OwnEnvoyAndMesh | Rows::Mesh => Some(open_pods()?),
+    };
+    // Opening pods is no part of the time that measuring may take.
+    let measuring = if pods.is_some() { Instant::now() } else { began };
     println!("signing {TOKENS} tokens");
     let callers = caller_tokens::sign(&policy, TOKENS)?;
     let injected = stage::injected_token();
@@ -95,10 +108,11 @@ fn run() -> Result<()> {
             injected: &injected,
         },
         traffic: Traffic { path: &policy.path, tokens: &callers.tokens, certificate: &certificate },
+        pods: pods.as_ref(),
     };
 
-    let main =
-        Table::new(&bench.starts(&rows::ROWS, options.effort, began)?, &rows::ROWS, &rows::RATIOS);
+    let (rows, ratios) = options.rows.of_main_table();
+    let main = Table::new(&bench.starts(&rows, options.effort, measuring)?, &rows, &ratios);
     print!("{}", main.text());
     let module_bytes = std::fs::metadata(&module)?.len();
     println!("module: {module_bytes} bytes");
@@ -109,12 +123,14 @@ fn run() -> Result<()> {
         "ratios": main.ratios_json(),
         "budgets": main.budgets_json(),
     });
-    let replay = bench.replay()?;
-    println!("{replay}");
-    if let Some(whole) = whole.as_object_mut() {
-        whole.insert("replay".to_owned(), replay.json());
+    if options.rows != Rows::Mesh {
+        let replay = bench.replay()?;
+        println!("{replay}");
+        if let Some(whole) = whole.as_object_mut() {
+            whole.insert("replay".to_owned(), replay.json());
+        }
     }
-    if options.flatness {
+    if options.flatness && options.rows != Rows::Mesh {
         let starts = bench.starts(&rows::FLATNESS, FLATNESS, Instant::now())?;
         let flatness = Table::new(&starts, &rows::FLATNESS, &rows::FLATNESS_RATIOS);
         print!("{}", flatness.text());
@@ -132,65 +148,74 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-struct Bench<'a> {
-    program: Program,
-    stage: Stage<'a>,
-    traffic: Traffic<'a>,
+fn open_pods() -> Result<Pods> {
+    println!("opening the mesh's pods, when no test runs there");
+    let began = Instant::now();
+    let images = from_environment("MESH_IMAGES")?;
+    let application = from_environment("MESH_APP")?;
+    let pods = Pods::open(&rows::MESH, Path::new(&images), Path::new(&application))?;
+    println!(
+        "pods ready after {:.0} s; callers are outside of the mesh, without mTLS",
+        began.elapsed().as_secs_f64()
+    );
+    Ok(pods)
 }
 
-impl Bench<'_> {
-    /// Measures what a claims challenge adds to a call.
-    fn replay(&self) -> Result<Replay> {
-        let names: Vec<String> = (0..replay::DESTINATIONS).map(|n| format!("replay-{n}")).collect();
-        let configuration = self.stage.replay_configuration(&names)?;
-        let envoy = self.program.start(self.stage.directory, &configuration)?;
-        envoy::divide_cores(&envoy)?;
-        Replay::measure(self.stage.directory, &names, &self.traffic, self.stage.injected)
-            .with_context(|| format!("Envoy's log ends:\n{}\n", envoy.log()))
-    }
+/// Which rows the main table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    OwnEnvoy,
+    OwnEnvoyAndMesh,
+    Mesh,
+}
 
-    /// Measures these rows side by side, in one Envoy after the other, until `effort.time` after
-    /// `began`.
-    fn starts(&self, rows: &[Row], effort: Effort, began: Instant) -> Result<Vec<Samples>> {
-        let directory = self.stage.directory;
-        let configuration = self.stage.configuration(rows)?;
-        (1..=effort.starts)
-            .map(|number| {
-                let left = effort.time.saturating_sub(began.elapsed());
-                let starts_left = effort.starts.saturating_sub(number).saturating_add(1);
-                let until = Instant::now()
-                    .checked_add(left.checked_div(starts_left).unwrap_or_default())
-                    .context("the end of time")?;
-                let envoy = self.program.start(directory, &configuration)?;
-                println!("Envoy {number} of {}: {}", effort.starts, envoy::divide_cores(&envoy)?);
-                evidence::strangers_are_refused(directory, self.traffic.path, rows)
-                    .and_then(|()| {
-                        rounds::measure(&envoy, directory, rows, &self.traffic, effort, until)
-                    })
-                    .with_context(|| format!("Envoy's log ends:\n{}\n", envoy.log()))
-            })
-            .collect()
+impl Rows {
+    fn of_main_table(self) -> (Vec<Row>, Vec<Ratio>) {
+        let own = (rows::ROWS.as_slice(), rows::RATIOS.as_slice());
+        let mesh = (rows::MESH.as_slice(), rows::MESH_RATIOS.as_slice());
+        match self {
+            Self::OwnEnvoy => (own.0.to_vec(), own.1.to_vec()),
+            Self::OwnEnvoyAndMesh => ([own.0, mesh.0].concat(), [own.1, mesh.1].concat()),
+            Self::Mesh => (mesh.0.to_vec(), mesh.1.to_vec()),
+        }
     }
 }
 
 struct Options {
     effort: Effort,
     flatness: bool,
+    rows: Rows,
     json: Option<PathBuf>,
 }
 
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self { effort: FULL, flatness: true, json: None };
+        let mut options = Self { effort: FULL, flatness: true, rows: Rows::OwnEnvoy, json: None };
+        let mut seconds = None;
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => options = Self { effort: QUICK, flatness: false, ..options },
+                "--mesh" => options.rows = Rows::OwnEnvoyAndMesh,
+                "--mesh-only" => options.rows = Rows::Mesh,
+                "--seconds" => {
+                    let value = arguments.next().context("--seconds wants a number")?;
+                    seconds = Some(Duration::from_secs(value.parse()?));
+                }
                 "--json" => {
                     options.json = Some(arguments.next().context("--json wants a file")?.into());
                 }
-                _ => bail!("unknown argument {argument}; bench [--quick] [--json FILE]"),
+                _ => bail!(
+                    "unknown argument {argument}; \
+                     bench [--quick] [--mesh | --mesh-only] [--seconds N] [--json FILE]"
+                ),
             }
         }
+        if options.rows == Rows::OwnEnvoyAndMesh {
+            // There are half as many rows again, and requests to an application take longer.
+            let time = options.effort.time.saturating_mul(3).checked_div(2);
+            options.effort.time = time.unwrap_or(options.effort.time);
+        }
+        options.effort.time = seconds.unwrap_or(options.effort.time);
         Ok(options)
     }
 }

@@ -9,8 +9,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    load::{Connections, RequestTexts},
-    rounds::Traffic,
+    lane::Traffic,
+    load::{Connections, Place, RequestTexts},
     statistics::{median, percentile},
     upstream::Upstream,
 };
@@ -44,8 +44,8 @@ impl Replay {
         for name in names {
             let upstream = directory.join(format!("{name}-upstream.sock"));
             let upstream = Upstream::listen(&upstream, traffic.certificate)?;
-            let socket = directory.join(format!("{name}.sock"));
-            let mut connections = Connections::open(&socket, 200, Some(upstream))?;
+            let place = Place::File(directory.join(format!("{name}.sock")));
+            let mut connections = Connections::open(&place, 200, Some(upstream))?;
             let mut requests = RequestTexts::new(traffic.path, &[]);
             // The first has to wait for its token.
             connections.pace(&mut requests, 1, INTERVAL)?;

@@ -21,24 +21,21 @@ impl Table {
         let rows: Vec<_> =
             rows.iter().filter_map(|row| Some((row.name, summary(starts, row)?))).collect();
         let added =
-            |name| rows.iter().find(|(own, _)| *own == name).map(|(_, row)| row.added_cpu_us);
-        let ratios = ratios
-            .iter()
-            .filter_map(|ratio| Some((*ratio, added(ratio.of)? / added(ratio.to)?)))
-            .collect();
+            |name: &str| rows.iter().find(|(own, _)| *own == name).map(|(_, row)| row.added_cpu_us);
+        let ratios = ratios_of(ratios, added);
         Self { rows, ratios }
     }
 
     /// The table, the ratios and whether the budgets are reached.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "\n{:<22}{:>13}{:>11}{:>10}{:>10}{:>10}\n",
+            "\n{:<28}{:>13}{:>11}{:>10}{:>10}{:>10}\n",
             "row", "added CPU us", "CPU us", "p50 us", "p99 us", "req/s"
         );
         for (name, row) in &self.rows {
             let _infallible = writeln!(
                 text,
-                "{name:<22}{:>13.2}{:>11.2}{:>10.1}{:>10.1}{:>10.0}",
+                "{name:<28}{:>13.2}{:>11.2}{:>10.1}{:>10.1}{:>10.0}",
                 row.added_cpu_us, row.cpu_us, row.p50_us, row.p99_us, row.rps
             );
         }
@@ -106,6 +103,11 @@ impl Table {
     }
 }
 
+/// What the added CPU of some rows is beside that of others, where both were measured.
+fn ratios_of(ratios: &[Ratio], added: impl Fn(&str) -> Option<f64>) -> Vec<(Ratio, f64)> {
+    ratios.iter().filter_map(|ratio| Some((*ratio, added(ratio.of)? / added(ratio.to)?))).collect()
+}
+
 /// Cores, CPU model, load and Envoy, for whoever compares two tables.
 pub(crate) fn machine(envoy: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
@@ -117,4 +119,36 @@ pub(crate) fn machine(envoy: &str) -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     format!("{cores} cores, {model}, load {load} before\nEnvoy {envoy}, one worker")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{MESH, MESH_RATIOS, RATIOS, ROWS};
+
+    #[test]
+    fn the_mesh_ratio_is_of_what_both_add_to_istio_alone() {
+        let added = |name: &str| match name {
+            "mesh_request_auth" => Some(40.0),
+            "mesh_inbound_hit" => Some(8.0),
+            // A row of another baseline, which must not be taken.
+            "inbound_hit" => Some(4.0),
+            _ => None,
+        };
+        let ratios = ratios_of(&MESH_RATIOS, added);
+        let names: Vec<&str> = ratios.iter().map(|(ratio, _)| ratio.name).collect();
+        assert_eq!(names, ["mesh_hit_vs_request_auth"], "only where both rows were measured");
+        assert!(ratios.iter().all(|(_, value)| (value - 0.2).abs() < 1e-9), "{ratios:?}");
+    }
+
+    #[test]
+    fn every_ratio_and_baseline_names_a_row_that_is_measured_with_it() {
+        for (rows, ratios) in
+            [(ROWS.as_slice(), RATIOS.as_slice()), (MESH.as_slice(), MESH_RATIOS.as_slice())]
+        {
+            let known = |name: &str| rows.iter().any(|row| row.name == name);
+            assert!(rows.iter().all(|row| known(row.baseline)));
+            assert!(ratios.iter().all(|ratio| known(ratio.of) && known(ratio.to)));
+        }
+    }
 }

@@ -36,6 +36,21 @@ pub(crate) enum Filter {
     OursWithRules(usize),
     /// Ours, with as many tenants as this, of which the last one is the caller's.
     OursWithTenants(usize),
+    /// Whatever a pod's sidecar has, in a mesh.
+    Sidecar(Sidecar),
+}
+
+/// What is in force on a pod of a mesh, whose Envoy is Istio's sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sidecar {
+    /// No policy: a baseline.
+    IstioAlone,
+    /// Istio's RequestAuthentication, and an AuthorizationPolicy that means what our rules mean.
+    RequestAuthentication,
+    /// Our chart with its defaults.
+    Ours,
+    /// Our chart without the objects that close what is around the filter.
+    OursClosedOff,
 }
 
 /// What the requests of a row carry.
@@ -57,6 +72,19 @@ impl Row {
         self.requests != Requests::NoToken
             && !matches!(self.filter, Filter::None | Filter::EmptyWasm)
     }
+
+    /// What is in force on its pod, where it is a row of the mesh.
+    pub(crate) fn sidecar(&self) -> Option<Sidecar> {
+        match self.filter {
+            Filter::Sidecar(sidecar) => Some(sidecar),
+            _ => None,
+        }
+    }
+
+    /// Whether Envoy passes its requests on, and does not answer by itself.
+    pub(crate) fn has_an_upstream(&self) -> bool {
+        self.requests == Requests::NoToken || self.sidecar().is_some()
+    }
 }
 
 const fn inbound(name: &'static str, filter: Filter, requests: Requests) -> Row {
@@ -66,6 +94,13 @@ const fn inbound(name: &'static str, filter: Filter, requests: Requests) -> Row 
 /// The upstream says 200 only to a request with a token.
 const fn outbound(name: &'static str, filter: Filter, status: u16) -> Row {
     Row { name, filter, baseline: "outbound_no_filter", requests: Requests::NoToken, status }
+}
+
+const fn mesh(name: &'static str, sidecar: Sidecar) -> Row {
+    Row {
+        baseline: "mesh_istio_alone",
+        ..inbound(name, Filter::Sidecar(sidecar), Requests::OneToken)
+    }
 }
 
 /// The main table. Inbound listeners answer by themselves; outbound rows have the filter in the
@@ -82,6 +117,15 @@ pub(crate) const ROWS: [Row; 11] = [
     outbound("outbound_empty_wasm", Filter::EmptyWasm, 202),
     outbound("credential_injector", Filter::CredentialInjector, 200),
     outbound("outbound_hit", Filter::Ours, 200),
+];
+
+/// The rows of the main table that are pods of a mesh: each request goes through the pod's sidecar
+/// to an application that answers as little as it can.
+pub(crate) const MESH: [Row; 4] = [
+    mesh("mesh_istio_alone", Sidecar::IstioAlone),
+    mesh("mesh_request_auth", Sidecar::RequestAuthentication),
+    mesh("mesh_inbound_hit", Sidecar::Ours),
+    mesh("mesh_inbound_hit_closed_off", Sidecar::OursClosedOff),
 ];
 
 /// The rows that show whether a cached decision costs the same however much there is to know.
@@ -133,6 +177,17 @@ pub(crate) const RATIOS: [Ratio; 7] = [
     budget(ratio("inbound_first_vs_jwt_authn", "inbound_first", "jwt_authn"), 1.0, 0.8),
     budget(ratio("outbound_hit_vs_empty_wasm", "outbound_hit", "outbound_empty_wasm"), 3.5, 2.0),
     ratio("outbound_hit_vs_credential_injector", "outbound_hit", "credential_injector"),
+];
+
+/// The ratios of the rows of the mesh. RequestAuthentication is Envoy's JWT filter without its
+/// cache, and so is its budget.
+pub(crate) const MESH_RATIOS: [Ratio; 2] = [
+    budget(ratio("mesh_hit_vs_request_auth", "mesh_inbound_hit", "mesh_request_auth"), 0.35, 0.2),
+    ratio(
+        "mesh_hit_closed_off_vs_request_auth",
+        "mesh_inbound_hit_closed_off",
+        "mesh_request_auth",
+    ),
 ];
 
 /// The ratios of the second table: flat means within 15 %.

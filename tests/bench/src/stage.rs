@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{
@@ -92,6 +92,7 @@ impl Stage<'_> {
             Filter::OursWithEveryRequirement => ours(&self.policy.with_every_requirement()?),
             Filter::OursWithRules(count) => ours(&self.policy.with_rules(count)?),
             Filter::OursWithTenants(count) => ours(&self.policy.with_tenants(count)?),
+            Filter::Sidecar(_) => bail!("a pod has that in its own Envoy"),
         }
     }
 
@@ -144,17 +145,19 @@ impl Stage<'_> {
         json!({"pipe": {"path": self.directory.join(socket)}})
     }
 
-    /// Puts values into `${NAME}` places; JSON is YAML, so whole structures can go there too.
+    /// [`filled`], and read.
     fn filled(&self, template: &str, values: &[(&str, &str)]) -> Result<Value> {
         let directory = self.directory.to_str().context("a directory that is no UTF-8")?;
-        let text = values
-            .iter()
-            .chain(&[("DIRECTORY", directory)])
-            .fold(template.to_owned(), |text, (name, value)| {
-                text.replace(&format!("${{{name}}}"), value)
-            });
+        let text = filled(&filled(template, values), &[("DIRECTORY", directory)]);
         serde_norway::from_str(&text).with_context(|| format!("no YAML:\n{text}"))
     }
+}
+
+/// Puts values into `${NAME}` places; JSON is YAML, so whole structures can go there too.
+pub(crate) fn filled(template: &str, values: &[(&str, &str)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (name, value)| {
+        text.replace(&format!("${{{name}}}"), value)
+    })
 }
 
 fn chain(filter: Option<Value>, last: Value) -> String {

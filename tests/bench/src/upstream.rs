@@ -19,6 +19,7 @@ use rustls::{ServerConfig, ServerConnection, crypto::ring, pki_types::PrivatePkc
 const NAME: &str = "upstream.test";
 
 /// The upstreams' identity: self-signed, made for this run.
+#[derive(Debug)]
 pub(crate) struct Certificate {
     tls: Arc<ServerConfig>,
 }

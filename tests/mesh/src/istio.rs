@@ -121,7 +121,7 @@ pub(crate) fn values_of(file: &Path) -> Result<Value> {
 }
 
 /// Objects member by member, everything else replaced.
-fn merge(into: &mut Value, from: Value) {
+pub(crate) fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (name, value) in from {

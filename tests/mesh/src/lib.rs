@@ -13,6 +13,7 @@
 //! | [`image`], [`registry`] | makes images and pushes them |
 //! | [`down`], [`status`] | removes it, says what runs and what was left over |
 //! | [`Mesh`] | what a test holds: kubectl, istioctl, helm, the registry, the parts |
+//! | [`product`] | puts the product into the mesh: images, injection template, chart |
 //!
 //! Tests run in the mesh's network (`cargo xtask mesh test`), so they reach pods and services and
 //! can listen on the bridge's addresses.
@@ -30,6 +31,8 @@ mod mesh;
 pub mod namespace;
 mod node;
 pub mod paths;
+mod process;
+pub mod product;
 pub mod programs;
 mod registry;
 pub mod status;

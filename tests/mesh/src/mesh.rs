@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
-    Component, Finished, Image, dns, image, istio,
+    Component, Finished, Image, dns,
+    image::{self, Blob},
+    istio,
     kubectl::Kubectl,
     namespace::Namespace,
     paths::{kubeconfig, state},
@@ -272,6 +274,19 @@ impl Mesh {
         registry::agent().get(address).call().map(|_| true).with_context(|| address.to_owned())
     }
 
+    /// Ends the process of a pod's container as a crash would; kubelet starts it again.
+    ///
+    /// # Errors
+    /// When there is no such container, or it does not run.
+    pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        let pod = self.get(namespace, &["pod", pod])?;
+        let id = crate::node::container_id(&pod, container)?;
+        let mut ctr = self.namespace.command(self.programs.find("ctr")?);
+        ctr.args(["--address", &crate::node::containerd_socket(), "--namespace", "k8s.io"]);
+        ctr.args(["tasks", "kill", "--signal", "SIGKILL", id]);
+        Finished::of(&mut ctr, "")?.success(&ctr).map(drop)
+    }
+
     fn containerd_serves(&self) -> Result<bool> {
         let mut ctr = self.namespace.command(self.programs.find("ctr")?);
         ctr.args(["--address", &crate::node::containerd_socket(), "version"]);
@@ -333,6 +348,14 @@ impl Mesh {
     /// When the registry refuses it.
     pub fn push_image(&self, name: &str, image: Image) -> Result<String> {
         registry::push_image(name, image)
+    }
+
+    /// Pushes blobs and the manifest that names them as `repository:tag`, whatever they are.
+    ///
+    /// # Errors
+    /// When the registry refuses it.
+    pub fn push_blobs(&self, name: &str, blobs: &[Blob], manifest: &Blob) -> Result<String> {
+        registry::push(name, blobs, manifest)
     }
 
     /// Pushes the first image of an OCI layout, a folder or a tar archive of one, in the same way.

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::{
     cgroup,
@@ -16,6 +17,18 @@ pub(crate) const PAUSE: &str = "10.88.0.1:5000/mesh/pause:1";
 /// Where containerd listens.
 pub(crate) fn containerd_socket() -> String {
     state_text("containerd.sock")
+}
+
+/// containerd's name of a container, from what the API server says of its pod.
+pub(crate) fn container_id<'a>(pod: &'a Value, container: &str) -> Result<&'a str> {
+    let statuses = ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .filter_map(|kind| pod.pointer(&format!("/status/{kind}")).and_then(Value::as_array));
+    let is_it = |status: &&Value| status.get("name").and_then(Value::as_str) == Some(container);
+    let status = statuses.flatten().find(is_it);
+    let id = status.and_then(|status| status.get("containerID")).and_then(Value::as_str);
+    let id = id.and_then(|id| id.strip_prefix("containerd://"));
+    id.with_context(|| format!("the pod has no container {container}"))
 }
 
 /// Writes the configurations and the folder of the node's own programs.

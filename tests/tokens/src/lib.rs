@@ -12,7 +12,7 @@ use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use rsa::{
     BigUint, Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey,
     pkcs1::EncodeRsaPublicKey,
-    pkcs8::{DecodePublicKey, EncodePublicKey},
+    pkcs8::{DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding},
     sha2::{Digest, Sha256},
     traits::PublicKeyParts,
 };
@@ -87,6 +87,13 @@ impl SigningKey {
         self.key
             .sign(Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(text))
             .expect("a signature of a digest")
+    }
+
+    /// The private key in PEM (PKCS #8), for whoever has a certificate made for it.
+    #[allow(clippy::expect_used, reason = "test support")]
+    pub fn private_pem(&self) -> String {
+        let pem = self.key.to_pkcs8_pem(LineEnding::LF).expect("a private key encodes");
+        pem.as_str().to_owned()
     }
 
     /// The public half as a DER SubjectPublicKeyInfo, which is what [`verify`] takes.

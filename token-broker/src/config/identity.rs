@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use policy::cloud::{Cloud, is_tenant_id};
 
 use super::{
-    Application, Errors, Identity, ManagedIdentity, SecretLocation, Source,
+    Application, AssertionAlgorithm, Errors, Identity, ManagedIdentity, SecretLocation, Source,
     document::cloud,
     environment::{self, CLIENT_ID, Environment, FEDERATED_TOKEN_FILE, TENANT_ID},
-    raw::{RawClientSecret, RawIdentity, RawManagedIdentity, RawWorkloadIdentity},
+    raw::{
+        RawClientCertificate, RawClientSecret, RawIdentity, RawManagedIdentity, RawWorkloadIdentity,
+    },
 };
 use crate::entra::claims::Capability;
 
@@ -41,6 +43,7 @@ pub(super) fn identities(
         let capability = capability(identity.client_capabilities, &path, errors);
         let sources = Sources {
             client_secret: identity.client_secret,
+            client_certificate: identity.client_certificate,
             workload_identity: identity.workload_identity,
             managed_identity: identity.managed_identity,
         };
@@ -119,11 +122,13 @@ pub(super) fn check_scope(scope: &str, path: &str, errors: &mut Errors) {
 /// The members of which an identity has exactly one.
 struct Sources {
     client_secret: Option<RawClientSecret>,
+    client_certificate: Option<RawClientCertificate>,
     workload_identity: Option<RawWorkloadIdentity>,
     managed_identity: Option<RawManagedIdentity>,
 }
 
-const SOURCES: [&str; 3] = ["client_secret", "workload_identity", "managed_identity"];
+const SOURCES: [&str; 4] =
+    ["client_secret", "client_certificate", "workload_identity", "managed_identity"];
 
 fn source(
     sources: Sources,
@@ -131,17 +136,30 @@ fn source(
     environment: &dyn Environment,
     errors: &mut Errors,
 ) -> Option<Source> {
-    let [secret, workload, managed] = SOURCES.map(|member| format!("{path}.{member}"));
-    match (sources.client_secret, sources.workload_identity, sources.managed_identity) {
-        (Some(raw), None, None) => client_secret_source(raw, &secret, environment, errors),
-        (None, Some(raw), None) => workload_identity_source(raw, &workload, environment, errors),
-        (None, None, Some(raw)) => managed_identity_source(raw, &managed, errors),
-        (None, None, None) => {
-            if ![secret, workload, managed].iter().any(|member| errors.reported_at(member)) {
+    let Sources { client_secret, client_certificate, workload_identity, managed_identity } =
+        sources;
+    let given = [
+        client_secret.is_some(),
+        client_certificate.is_some(),
+        workload_identity.is_some(),
+        managed_identity.is_some(),
+    ];
+    let paths = SOURCES.map(|member| format!("{path}.{member}"));
+    let [secret, certificate, workload, managed] = &paths;
+    match given.iter().filter(|given| **given).count() {
+        0 => {
+            if !paths.iter().any(|member| errors.reported_at(member)) {
                 errors.push(path, format!("no source; expected one of {}", named(&SOURCES)));
             }
             None
         }
+        1 => client_secret
+            .and_then(|raw| client_secret_source(raw, secret, environment, errors))
+            .or_else(|| {
+                client_certificate_source(client_certificate?, certificate, environment, errors)
+            })
+            .or_else(|| workload_identity_source(workload_identity?, workload, environment, errors))
+            .or_else(|| managed_identity_source(managed_identity?, managed, errors)),
         _ => {
             errors.push(path, format!("expected one of {}, found more", named(&SOURCES)));
             None
@@ -206,17 +224,60 @@ fn client_secret_source(
     environment: &dyn Environment,
     errors: &mut Errors,
 ) -> Option<Source> {
-    let cloud = chosen_cloud(raw.cloud.as_deref(), path, environment, errors);
-    let tenant = guid(raw.tenant, &format!("{path}.tenant"), "a tenant id", errors);
-    let client_id = guid(raw.client_id, &format!("{path}.client_id"), "a client id", errors);
-    let file = raw.file.filter(|file| !file.is_empty());
-    if file.is_none() {
-        errors.missing(&format!("{path}.file"), "the path of the file with the secret");
-    }
-    Some(Source::ClientSecret {
-        application: Application { cloud: cloud?, tenant: tenant?, client_id: client_id? },
-        secret: SecretLocation::File(PathBuf::from(file?)),
+    let named = (raw.cloud, raw.tenant, raw.client_id);
+    let application = application(named, path, environment, errors);
+    let file = required_file(raw.file, path, "the secret", errors);
+    Some(Source::ClientSecret { application: application?, secret: SecretLocation::File(file?) })
+}
+
+fn client_certificate_source(
+    raw: RawClientCertificate,
+    path: &str,
+    environment: &dyn Environment,
+    errors: &mut Errors,
+) -> Option<Source> {
+    let named = (raw.cloud, raw.tenant, raw.client_id);
+    let application = application(named, path, environment, errors);
+    let file = required_file(raw.file, path, "the key and the certificate", errors);
+    let algorithm = match raw.algorithm.as_deref() {
+        None | Some("ps256") => Some(AssertionAlgorithm::Ps256),
+        Some("rs256") => Some(AssertionAlgorithm::Rs256),
+        Some(_) => {
+            errors.push(format!("{path}.algorithm"), "expected `ps256` or `rs256`");
+            None
+        }
+    };
+    Some(Source::ClientCertificate {
+        application: application?,
+        file: file?,
+        algorithm: algorithm?,
     })
+}
+
+/// The application of cloud, tenant and client id.
+fn application(
+    (cloud, tenant, client_id): (Option<String>, Option<String>, Option<String>),
+    path: &str,
+    environment: &dyn Environment,
+    errors: &mut Errors,
+) -> Option<Application> {
+    let cloud = chosen_cloud(cloud.as_deref(), path, environment, errors);
+    let tenant = guid(tenant, &format!("{path}.tenant"), "a tenant id", errors);
+    let client_id = guid(client_id, &format!("{path}.client_id"), "a client id", errors);
+    Some(Application { cloud: cloud?, tenant: tenant?, client_id: client_id? })
+}
+
+fn required_file(
+    file: Option<String>,
+    path: &str,
+    holds: &str,
+    errors: &mut Errors,
+) -> Option<PathBuf> {
+    let file = file.filter(|file| !file.is_empty());
+    if file.is_none() {
+        errors.missing(&format!("{path}.file"), &format!("the path of the file with {holds}"));
+    }
+    file.map(PathBuf::from)
 }
 
 fn workload_identity_source(

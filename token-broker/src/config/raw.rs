@@ -43,6 +43,8 @@ pub struct RawAuthority {
 pub struct RawIdentity {
     /// An application with a client secret.
     pub client_secret: Option<RawClientSecret>,
+    /// An application with a certificate.
+    pub client_certificate: Option<RawClientCertificate>,
     /// An application with a federated credential for the pod's service account token.
     pub workload_identity: Option<RawWorkloadIdentity>,
     /// A managed identity of the machine, from its instance metadata service.
@@ -55,6 +57,27 @@ pub struct RawIdentity {
     /// hours, and the filter answers their resource's challenges. Without it no token is asked for
     /// so.
     pub client_capabilities: Option<Vec<Option<String>>>,
+}
+
+/// Client credentials with an assertion that a certificate's key signs.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "`tenant`, `client_id` and `file`")]
+pub struct RawClientCertificate {
+    /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
+    /// `public`.
+    pub cloud: Option<String>,
+    /// Tenant id. Required.
+    pub tenant: Option<String>,
+    /// Application (client) id. Required.
+    pub client_id: Option<String>,
+    /// Path of a PEM file with the RSA private key and the registered certificate; further
+    /// certificates are not looked at. It is read at each acquisition, and what it held before
+    /// serves until what is new in it works. It must not be readable by everyone. Required.
+    pub file: Option<String>,
+    /// `ps256` (the default), or `rs256` for a certificate that Entra knows by its SHA-1 thumbprint
+    /// alone.
+    pub algorithm: Option<String>,
 }
 
 /// Exactly one of these says which: a machine may have several, and none is guessed.

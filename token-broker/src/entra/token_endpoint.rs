@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use contract::{ErrorKind, Secret, TypedError};
-use hyper::http::{Method, Request, header};
+use hyper::http::{Method, Request, Uri, header};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -110,10 +110,9 @@ fn request(
     if let Some(claims) = wanted.claims {
         form.append_pair("claims", claims);
     }
-    let path = format!("/{}/oauth2/v2.0/token", application.tenant);
     Request::builder()
         .method(Method::POST)
-        .uri(login_uri(application.cloud.login_host(), &path)?)
+        .uri(token_uri(application)?)
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(header::ACCEPT, "application/json")
         .header("client-request-id", correlation_id)
@@ -123,6 +122,12 @@ fn request(
         // Says that Retry-After is honoured, so that Entra sends it.
         .header("x-ms-lib-capability", "retry-after, h429")
         .body(Secret::new(form.finish()))
+}
+
+/// The token endpoint of the application's tenant.
+pub fn token_uri(application: &Application) -> Result<Uri, hyper::http::Error> {
+    let path = format!("/{}/oauth2/v2.0/token", application.tenant);
+    login_uri(application.cloud.login_host(), &path)
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use contract::{Secret, TypedError};
 
 use super::{
     Fingerprint, TokenSource,
-    credential_file::{CredentialFile, Readers},
+    credential_file::{Content, CredentialFile, Readers},
 };
 use crate::{
     config::Application,
@@ -27,7 +27,7 @@ impl FromFile {
         application: Application,
         file: PathBuf,
     ) -> Self {
-        let file = CredentialFile::new(file, Readers::NotEveryone);
+        let file = CredentialFile::new(file, Readers::NotEveryone, Content::Line);
         Self { transport, application, file }
     }
 }

@@ -29,6 +29,15 @@ pub(super) enum Readers {
     Any,
 }
 
+/// What the file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A secret or a token: one line, whose end does not count.
+    Line,
+    /// PEM (RFC 7468).
+    Pem,
+}
+
 /// Why a credential cannot be used. Never with a piece of it.
 #[derive(Debug, PartialEq, Eq)]
 enum Unusable {
@@ -44,11 +53,17 @@ enum Unusable {
 pub(super) struct CredentialFile {
     path: PathBuf,
     readers: Readers,
+    content: Content,
 }
 
 impl CredentialFile {
-    pub(super) fn new(path: PathBuf, readers: Readers) -> Self {
-        Self { path, readers }
+    pub(super) fn new(path: PathBuf, readers: Readers, content: Content) -> Self {
+        Self { path, readers, content }
+    }
+
+    /// Where it is, for messages.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Acquires a token with what the file holds now.
@@ -81,16 +96,16 @@ impl CredentialFile {
         self.read().await.ok().map(|credential| Fingerprint::of(&credential))
     }
 
-    async fn read(&self) -> Result<Secret, TypedError> {
-        let (path, readers) = (self.path.clone(), self.readers);
-        let outcome = tokio::task::spawn_blocking(move || read_now(&path, readers))
+    pub(super) async fn read(&self) -> Result<Secret, TypedError> {
+        let (path, readers, content) = (self.path.clone(), self.readers, self.content);
+        let outcome = tokio::task::spawn_blocking(move || read_now(&path, readers, content))
             .await
             .unwrap_or(Err(Unusable::Unreadable(std::io::ErrorKind::Other)));
         outcome.map_err(|unusable| refused(&self.path, &unusable))
     }
 }
 
-fn read_now(path: &Path, readers: Readers) -> Result<Secret, Unusable> {
+fn read_now(path: &Path, readers: Readers, content: Content) -> Result<Secret, Unusable> {
     let unreadable = |error: std::io::Error| Unusable::Unreadable(error.kind());
     // Before opening: a FIFO would block. Symbolic links are how Kubernetes swaps versions.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -108,6 +123,9 @@ fn read_now(path: &Path, readers: Readers) -> Result<Secret, Unusable> {
         return Err(Unusable::TooLarge);
     }
     let text = std::str::from_utf8(&bytes).map_err(|_binary| Unusable::NotText)?;
+    if content == Content::Pem {
+        return if text.is_empty() { Err(Unusable::Empty) } else { Ok(Secret::new(text)) };
+    }
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
@@ -144,7 +162,8 @@ mod tests {
         let path = directory.path().join("credential");
         write(&path, bytes).unwrap();
         set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        let found = read_now(&path, readers).map(|secret| secret.expose().to_owned());
+        let found =
+            read_now(&path, readers, Content::Line).map(|secret| secret.expose().to_owned());
         assert_eq!(found, expected.map(str::to_owned));
     }
 
@@ -182,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_no_file_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let found = |path: PathBuf| read_now(&path, Readers::Any).err();
+        let found = |path: PathBuf| read_now(&path, Readers::Any, Content::Line).err();
         assert_eq!(found(directory.path().to_owned()), Some(Unusable::NotAFile));
         assert_eq!(
             found(directory.path().join("missing")),

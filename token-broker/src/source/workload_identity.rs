@@ -7,7 +7,7 @@ use contract::TypedError;
 
 use super::{
     Fingerprint, TokenSource,
-    credential_file::{CredentialFile, Readers},
+    credential_file::{Content, CredentialFile, Readers},
 };
 use crate::{
     config::Application,
@@ -28,7 +28,11 @@ impl WorkloadIdentity {
         application: Application,
         file: PathBuf,
     ) -> Self {
-        Self { transport, application, file: CredentialFile::new(file, Readers::Any) }
+        Self {
+            transport,
+            application,
+            file: CredentialFile::new(file, Readers::Any, Content::Line),
+        }
     }
 }
 

@@ -127,10 +127,20 @@ const EXCUSES: [&str; 2] = ["not our component: ", "later: "];
 
 #[test]
 fn every_attack_has_a_test_or_a_reason() {
+    rows_have_a_test_or_a_reason("docs/threats.md", 50);
+}
+
+#[test]
+fn every_way_around_in_a_mesh_has_a_test_or_a_reason() {
+    rows_have_a_test_or_a_reason("docs/mesh-security.md", 25);
+}
+
+/// Looks at the last cell of each row with an id; there are more such rows than `least`.
+fn rows_have_a_test_or_a_reason(document: &str, least: usize) {
     let tests = test_names();
     let mut wrong = Vec::new();
     let mut rows = 0_usize;
-    for line in tree::read("docs/threats.md").lines() {
+    for line in tree::read(document).lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let [_, id, .., answer, _] = cells.as_slice() else { continue };
         if !is_row_id(id) {
@@ -149,8 +159,8 @@ fn every_attack_has_a_test_or_a_reason() {
             wrong.extend(unknown.map(|name| format!("{id}: there is no test `{name}`")));
         }
     }
-    assert!(rows > 50, "docs/threats.md has only {rows} rows with an id");
-    none("in docs/threats.md", wrong);
+    assert!(rows > least, "{document} has only {rows} rows with an id");
+    none(&format!("in {document}"), wrong);
 }
 
 /// `J01`, `W12`: a letter and two figures.

@@ -80,6 +80,18 @@ pub(crate) async fn health(stream: TcpStream) -> io::Result<()> {
         .map_err(io::Error::other)
 }
 
+/// Serves a connection on which every answer is 200 and nothing more.
+pub(crate) async fn silent(stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let service = service_fn(|_: Request<Incoming>| async {
+        Ok::<_, Infallible>(with_body(StatusCode::OK, Empty::new().boxed()))
+    });
+    hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(io::Error::other)
+}
+
 async fn answer(mut request: Request<Incoming>, seen: Seen) -> Result<Answer, Infallible> {
     events::write(&json!({
         "event": "request",

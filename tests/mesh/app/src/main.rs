@@ -18,13 +18,15 @@ use arguments::Arguments;
 const USAGE: &str = "\
 Application and client of the mesh tests. Every line of output is a JSON object.
 
-mesh-app serve [--address IP] [--http PORT] [--health PORT] [--tcp PORT] [--banner PORT]
-               [--udp-echo PORT] [--delay-ms N]
+mesh-app serve [--address IP] [--http PORT] [--health PORT] [--silent PORT] [--tcp PORT]
+               [--banner PORT] [--udp-echo PORT] [--delay-ms N]
   Any of the ports may stand several times; 0 takes a free one, which is said.
   --http      HTTP/1.1 and HTTP/2 without TLS: 200 with the request as it was seen. Also
               /healthz /readyz /status/CODE /delay/MS /stream/CHUNKS/MS, Upgrade (echoes bytes),
               and gRPC calls, answered with their own message and trailers
   --health    /healthz and /readyz whose connections are not written down
+  --silent    HTTP/1.1: 200 without a body to everything, and nothing is written down: as little
+              as an application can do, for whoever measures what is in front of it
   --tcp       writes down bytes, answers nothing
   --banner    as --tcp, but speaks first
   --udp-echo  sends back what comes

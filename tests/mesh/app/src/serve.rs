@@ -31,6 +31,7 @@ const SHOWN_BYTES: usize = 64;
 enum Kind {
     Http,
     Health,
+    Silent,
     Tcp,
     Banner,
     Udp,
@@ -41,6 +42,7 @@ impl Kind {
         match self {
             Self::Http => "http",
             Self::Health => "health",
+            Self::Silent => "silent",
             Self::Tcp => "tcp",
             Self::Banner => "banner",
             Self::Udp => "udp-echo",
@@ -67,6 +69,7 @@ impl Ports {
             let kind = match option.as_str() {
                 "--http" => Kind::Http,
                 "--health" => Kind::Health,
+                "--silent" => Kind::Silent,
                 "--tcp" => Kind::Tcp,
                 "--banner" => Kind::Banner,
                 "--udp-echo" => Kind::Udp,
@@ -113,7 +116,7 @@ async fn listen_tcp(kind: Kind, address: SocketAddr, delay: Duration) -> io::Res
             // What fails here is a connection that went away while it was accepted.
             let Ok((stream, peer)) = listener.accept().await else { continue };
             let port = bound.port();
-            if kind != Kind::Health {
+            if !matches!(kind, Kind::Health | Kind::Silent) {
                 let peer = peer.to_string();
                 events::write(&json!({"event": "connection", "port": port, "peer": peer}));
             }
@@ -122,6 +125,7 @@ async fn listen_tcp(kind: Kind, address: SocketAddr, delay: Duration) -> io::Res
                 let _ended = match kind {
                     Kind::Http => speak_http(stream, http::Seen { port, peer, delay }).await,
                     Kind::Health => http::health(stream).await,
+                    Kind::Silent => http::silent(stream).await,
                     Kind::Banner => record(stream, port, Some("220 ready when you are\r\n")).await,
                     Kind::Tcp | Kind::Udp => record(stream, port, None).await,
                 };

@@ -184,6 +184,14 @@ fn probes_of_the_health_port_leave_no_line() {
 }
 
 #[test]
+fn a_silent_port_answers_everything_with_nothing_and_leaves_no_line() {
+    let app = App::serve(&["silent"]);
+    let answer = call(&["POST", &app.url("/orders/7"), "--data", "four"]);
+    assert_eq!((&answer["status"], &answer["body"]), (&json!(200), &json!("")));
+    assert_eq!(app.stop(), Vec::<Value>::new());
+}
+
+#[test]
 fn answers_can_be_chosen_delayed_and_streamed() {
     let app = App::serve(&["http"]);
     assert_eq!(call(&["GET", &app.url("/status/503")])["status"], 503);

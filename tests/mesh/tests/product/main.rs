@@ -13,8 +13,22 @@
     reason = "a test says by a panic that it fails"
 )]
 
+mod admission;
+mod beside;
+mod callers;
+mod closed;
+mod filters;
+mod holes;
 mod install;
 mod nothing;
+mod outage;
 mod outbound;
+mod patches;
+mod same_policy;
 mod shop;
+mod upgrade;
+mod validate;
+mod values;
+mod watch;
+mod workload;
 mod world;

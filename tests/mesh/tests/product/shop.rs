@@ -23,6 +23,8 @@ pub(crate) struct Shop {
     annotations: Value,
     arguments: Vec<&'static str>,
     ports: Vec<Value>,
+    probe: u16,
+    objects: Vec<Value>,
     chart: bool,
 }
 
@@ -45,6 +47,8 @@ impl Shop {
             annotations: json!({}),
             arguments: vec!["--http", "8080", "--health", "8081"],
             ports: vec![json!({"name": "http", "port": 80, "targetPort": 8080})],
+            probe: 8081,
+            objects: Vec::new(),
             chart: true,
         }
     }
@@ -77,6 +81,20 @@ impl Shop {
         self
     }
 
+    /// The readiness probe's port; 8081 is one whose connections are not written down.
+    #[must_use]
+    pub(crate) fn probe(mut self, port: u16) -> Self {
+        self.probe = port;
+        self
+    }
+
+    /// An object that is there before the pod.
+    #[must_use]
+    pub(crate) fn object(mut self, object: Value) -> Self {
+        self.objects.push(object);
+        self
+    }
+
     /// Leaves the chart to the test.
     #[must_use]
     pub(crate) fn without_chart(mut self) -> Self {
@@ -90,6 +108,9 @@ impl Shop {
         self.prepare();
         if self.chart {
             install(world, self.namespace, &self.values);
+        }
+        for object in &self.objects {
+            world.mesh.apply(&object.to_string()).unwrap();
         }
         world.mesh.apply(&self.application_objects().to_string()).unwrap();
         let pod = world.mesh.ready_pod(self.namespace, "app=orders").unwrap();
@@ -138,7 +159,7 @@ impl Shop {
                     "command": ["mesh-app", "serve"],
                     "args": self.arguments,
                     "readinessProbe":
-                        {"httpGet": {"path": "/readyz", "port": 8081}, "periodSeconds": 1},
+                        {"httpGet": {"path": "/readyz", "port": self.probe}, "periodSeconds": 1},
                 }],
             },
         });
@@ -155,6 +176,11 @@ impl Shop {
 
 /// `helm upgrade --install entra istio/chart` with the values of the quick start and these.
 pub(crate) fn install(world: &World, namespace: &str, values: &[Value]) {
+    install_release(world, namespace, "entra", values);
+}
+
+/// The same, as a release of another name.
+pub(crate) fn install_release(world: &World, namespace: &str, name: &str, values: &[Value]) {
     let ours = json!({
         "filter": {"image": "10.88.0.1:5000/entra-sidecar/filter", "digest": world.images.filter},
         "broker": {"config": {"ca_file": "/etc/entra-ca/ca.crt"}},
@@ -169,7 +195,7 @@ pub(crate) fn install(world: &World, namespace: &str, values: &[Value]) {
         .collect();
     let chart = repository("istio/chart");
     let quick_start = chart.join("examples/orders.yaml");
-    let mut arguments = vec!["upgrade", "--install", "entra", chart.to_str().unwrap()];
+    let mut arguments = vec!["upgrade", "--install", name, chart.to_str().unwrap()];
     arguments.extend(["--namespace", namespace, "--values", quick_start.to_str().unwrap()]);
     for file in &files {
         arguments.extend(["--values", file.path().to_str().unwrap()]);

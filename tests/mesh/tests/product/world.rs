@@ -152,7 +152,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 }
 
 /// A path in an environment variable that `cargo xtask mesh test` sets.
-fn variable(name: &str) -> PathBuf {
+pub(crate) fn variable(name: &str) -> PathBuf {
     let value = std::env::var_os(name);
     value.unwrap_or_else(|| panic!("{name}: `cargo xtask mesh test` sets it")).into()
 }
