@@ -13,6 +13,11 @@
     reason = "a test says by a panic that it fails"
 )]
 
+mod identity;
 mod install;
+mod metadata;
+mod no_native;
+mod pull;
+mod rotation;
 mod shop;
 mod world;
