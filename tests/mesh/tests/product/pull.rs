@@ -91,7 +91,7 @@ fn heals(shop: &Open) -> Duration {
 fn a_pod_that_started_without_the_registry_heals_when_its_connection_to_istiod_is_renewed() {
     let world = world();
     let _alone = world.mesh.alone().unwrap();
-    let _short = ShortConnections::set(world, "10s");
+    let _short = ShortConnections::set(world, "1s");
     let shop = Shop::new("pull-age").open();
     let outage = Outage::begin(&world.mesh);
     // Who has the filter keeps it over a new connection.
@@ -101,7 +101,7 @@ fn a_pod_that_started_without_the_registry_heals_when_its_connection_to_istiod_i
     let shop = renewed(shop);
     drop(outage);
     let took = heals(&shop);
-    println!("healed {:.1} s after the registry, at a connection age of 10 s", took.as_secs_f32());
+    println!("healed {:.1} s after the registry, at a connection age of 1 s", took.as_secs_f32());
 }
 
 #[test]
