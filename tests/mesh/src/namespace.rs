@@ -18,7 +18,7 @@ use rustix::process::{WaitOptions, wait};
 
 use crate::{
     cgroup,
-    paths::{BRIDGE, FAKES, HOST, NODE, SERVICE_RANGE, log, state},
+    paths::{BRIDGE, FAKES, HOST, METADATA, NODE, SERVICE_RANGE, log, state},
     wait::until,
 };
 
@@ -158,6 +158,7 @@ fn preparation() -> String {
          ip link add {BRIDGE} address 02:00:0a:58:00:01 type bridge
          ip link set {BRIDGE} up
          ip address add {HOST}/16 dev {BRIDGE}
+         ip address add {METADATA}/32 dev {BRIDGE}
          # The node reaches services too: iptables changes the address after the route is found.
          ip route add {SERVICE_RANGE} dev {BRIDGE}
         "

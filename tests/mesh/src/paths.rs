@@ -12,6 +12,9 @@ pub const HOST: &str = "10.88.0.1";
 /// `10.88.0.FAKES`.
 pub const FAKES: u8 = 20;
 
+/// Where a machine in Azure has its instance metadata service; here a fake may listen on it.
+pub const METADATA: &str = "169.254.169.254";
+
 /// The OCI registry, over plain HTTP.
 pub const REGISTRY: &str = "10.88.0.1:5000";
 

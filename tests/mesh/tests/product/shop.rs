@@ -220,6 +220,34 @@ impl Open {
         self.world.mesh.exec(self.namespace, &self.pod, "application", command).unwrap()
     }
 
+    /// The same pod made anew, as a rollout would.
+    pub(crate) fn renew(&mut self) {
+        let delete = ["delete", "pods", "--namespace", self.namespace, "--selector=app=orders"];
+        self.world.mesh.kubectl(&delete).unwrap();
+        self.pod = self.world.mesh.ready_pod(self.namespace, "app=orders").unwrap();
+        let address = self.world.mesh.pod_ip(self.namespace, &self.pod).unwrap();
+        self.address = address.parse().unwrap();
+    }
+
+    /// What `mesh-app call` in the application's container is answered: status and body.
+    pub(crate) fn call_from_inside(&self, arguments: &[&str]) -> (u64, String) {
+        let command = [&["mesh-app", "call"], arguments].concat();
+        let said = self.shell(&command).stdout;
+        let answer = said.lines().find_map(|line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["event"] == "answer").then_some(event)
+        });
+        let answer = answer.unwrap_or_default();
+        let body = answer["body"].as_str().unwrap_or_default().to_owned();
+        (answer["status"].as_u64().unwrap_or_default(), body)
+    }
+
+    /// How the broker says it is: its readiness, which every process of the pod may ask.
+    pub(crate) fn readiness(&self) -> Value {
+        let (_, body) = self.call_from_inside(&["GET", "http://127.0.0.1:7172/readyz"]);
+        serde_json::from_str(&body).unwrap_or_default()
+    }
+
     /// What the application has seen: one object for each connection, bytes and request.
     pub(crate) fn seen(&self) -> Vec<Value> {
         let log = self.world.mesh.logs(self.namespace, &self.pod, "application").unwrap();

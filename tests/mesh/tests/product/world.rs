@@ -86,13 +86,18 @@ impl World {
         world
     }
 
-    /// The injection template as it is shipped, with the image of this build.
-    fn install_template(&self) {
+    /// istiod's values as they are shipped, with the image of this build in the template.
+    pub(crate) fn istio_values(&self) -> Value {
         let shipped = repository("istio/istiod-values.yaml");
         let text = std::fs::read_to_string(shipped).unwrap();
         assert!(text.contains(BROKER_PLACEHOLDER), "the template names no image to replace");
         let text = text.replace(BROKER_PLACEHOLDER, &self.images.broker);
-        let values: Value = serde_norway::from_str(&text).unwrap();
+        serde_norway::from_str(&text).unwrap()
+    }
+
+    /// The injection template in istiod, where it is not already.
+    fn install_template(&self) {
+        let values = self.istio_values();
         let wanted = values["sidecarInjectorWebhook"]["templates"]["token-broker"].as_str();
         let injector = self.mesh.get("istio-system", &["configmap", "istio-sidecar-injector"]);
         let installed: Value =
