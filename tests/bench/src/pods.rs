@@ -122,14 +122,14 @@ impl Pods {
             Sidecar::RequestAuthentication => {
                 self.mesh.apply(&self.request_authentication(&namespace))?;
             }
-            Sidecar::Ours => self.mesh.install_chart(&namespace, &self.images, ours)?,
+            Sidecar::Ours => self.mesh.install_chart(&namespace, "entra", &self.images, &[ours])?,
             Sidecar::OursClosedOff => {
                 let mut values = ours;
                 let off = json!({
                     "policy": false, "marker": false, "serverFirst": {"enabled": false},
                 });
                 values.as_object_mut().context("no values")?.insert("closed".to_owned(), off);
-                self.mesh.install_chart(&namespace, &self.images, values)?;
+                self.mesh.install_chart(&namespace, "entra", &self.images, &[values])?;
             }
         }
         let pods = filled(

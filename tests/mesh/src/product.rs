@@ -20,6 +20,8 @@ const QUICK_START: &str =
 /// The injection template.
 const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../istio/istiod-values.yaml");
 
+const TEMPLATE_IN_VALUES: &str = "/sidecarInjectorWebhook/templates/token-broker";
+
 /// The broker's image as the template names it, to be replaced.
 const BROKER_PLACEHOLDER: &str = "registry.example.com/entra-sidecar/token-broker@sha256:\
     0000000000000000000000000000000000000000000000000000000000000000";
@@ -54,6 +56,20 @@ impl Images {
             ),
         })
     }
+
+    /// istiod's values as they are shipped, with the broker's image of this build in the template.
+    ///
+    /// # Errors
+    /// When the template names no image to replace.
+    pub fn istio_values(&self) -> Result<Value> {
+        let mut values = values_of(Path::new(TEMPLATE))?;
+        let template =
+            values.pointer_mut(TEMPLATE_IN_VALUES).context("no template token-broker")?;
+        let shipped = template.as_str().unwrap_or_default();
+        anyhow::ensure!(shipped.contains(BROKER_PLACEHOLDER), "the template has no placeholder");
+        *template = json!(shipped.replace(BROKER_PLACEHOLDER, &self.broker));
+        Ok(values)
+    }
 }
 
 /// The digest of the image of this name; the artifact's tag ends in `-artifact`.
@@ -86,43 +102,44 @@ impl Mesh {
         Ok(format!("{REGISTRY}/{name}"))
     }
 
-    /// The injection template as it is shipped, with the image of this build, unless istiod has
-    /// exactly that already.
+    /// The injection template in istiod, unless it has exactly that already.
     ///
     /// # Errors
-    /// When the template names no image to replace, or istiod does not get ready.
+    /// As [`Images::istio_values`], or when istiod does not get ready.
     pub fn install_template(&self, images: &Images) -> Result<()> {
-        const PLACE: &str = "/sidecarInjectorWebhook/templates/token-broker";
-        let mut values = values_of(Path::new(TEMPLATE))?;
-        let template = values.pointer_mut(PLACE).context("no template token-broker")?;
-        let shipped = template.as_str().unwrap_or_default();
-        anyhow::ensure!(shipped.contains(BROKER_PLACEHOLDER), "the template has no placeholder");
-        let wanted = json!(shipped.replace(BROKER_PLACEHOLDER, &images.broker));
-        *template = wanted.clone();
+        let values = images.istio_values()?;
         let injector = self.get("istio-system", &["configmap", "istio-sidecar-injector"])?;
         let config = injector.pointer("/data/config").and_then(Value::as_str).unwrap_or_default();
         let installed: Value = serde_norway::from_str(config)?;
-        if installed.pointer("/templates/token-broker") != Some(&wanted) {
+        if installed.pointer("/templates/token-broker") != values.pointer(TEMPLATE_IN_VALUES) {
             self.apply_istio(values)?;
         }
         Ok(())
     }
 
-    /// `helm upgrade --install entra istio/chart` with the values of the quick start, these images,
-    /// and these values upon them.
+    /// `helm upgrade --install RELEASE istio/chart` with the values of the quick start, these images,
+    /// and these values upon them, later ones over earlier ones.
     ///
     /// # Errors
     /// When helm refuses: with what it said.
-    pub fn install_chart(&self, namespace: &str, images: &Images, values: Value) -> Result<()> {
+    pub fn install_chart(
+        &self,
+        namespace: &str,
+        release: &str,
+        images: &Images,
+        values: &[Value],
+    ) -> Result<()> {
         let mut all = json!({
             "filter": {
                 "image": format!("{REGISTRY}/entra-sidecar/filter"),
                 "digest": images.filter,
             },
         });
-        merge(&mut all, values);
+        for values in values {
+            merge(&mut all, values.clone());
+        }
         let mut helm = self.tool("helm")?;
-        helm.args(["upgrade", "--install", "entra", CHART, "--namespace", namespace]);
+        helm.args(["upgrade", "--install", release, CHART, "--namespace", namespace]);
         helm.args(["--values", QUICK_START, "--values=-"]);
         Finished::of(&mut helm, &all.to_string())?.success(&helm).map(drop)
     }

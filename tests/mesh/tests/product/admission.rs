@@ -97,7 +97,7 @@ fn refused(table: &[(&str, Value, &str)]) {
 
 /// The application's container with something more: lists are joined, so it is a second one.
 fn container(extra: Value) -> Value {
-    let container = json!({"name": "second", "image": crate::world::APPLICATION});
+    let container = json!({"name": "second", "image": crate::world::world().application});
     json!({"spec": {"containers": [merged(container, &extra)]}})
 }
 
@@ -126,7 +126,7 @@ fn a_pod_with_an_ordinary_container_and_volume_beside_is_accepted() {
         })),
         &json!({"spec": {
             "volumes": [{"name": "scratch", "emptyDir": {}}],
-            "initContainers": [{"name": "migrate", "image": crate::world::APPLICATION}],
+            "initContainers": [{"name": "migrate", "image": crate::world::world().application}],
         }}),
     );
     judged(&merged(good(), &more)).unwrap();
@@ -322,7 +322,7 @@ fn a_running_pods_sidecar_keeps_its_image() {
 /// The API server's word on a debugging container.
 fn debugged(shop: &Open, extra: Value) -> Result<String, String> {
     let mut pod = world().mesh.get(NAMESPACE, &["pod", &shop.pod]).unwrap();
-    let debugger = json!({"name": "debugger", "image": crate::world::APPLICATION});
+    let debugger = json!({"name": "debugger", "image": crate::world::world().application});
     pod["spec"]["ephemeralContainers"] = json!([merged(debugger, &extra)]);
     let path =
         format!("/api/v1/namespaces/{NAMESPACE}/pods/{}/ephemeralcontainers?dryRun=All", shop.pod);

@@ -4,7 +4,7 @@ use e2e::hostile::Identity;
 use mesh::Finished;
 use serde_json::{Value, json};
 
-use crate::world::{APPLICATION, World, named, world};
+use crate::world::{World, named, world};
 
 /// Where istio-proxy writes its certificate when it is told to; a volume that it has anyway.
 const CERTIFICATES: &str = "/var/lib/istio/data";
@@ -50,7 +50,7 @@ impl Caller {
                 "terminationGracePeriodSeconds": 1,
                 "containers": [{
                     "name": "client",
-                    "image": APPLICATION,
+                    "image": world.application,
                     "command": ["mesh-app", "serve", "--health", "9999"],
                 }],
             }},

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     shop::{Open, Shop},
-    world::{APPLICATION, PATIENCE, World, named, world},
+    world::{PATIENCE, World, named, world},
 };
 
 const NAMESPACE: &str = "identity";
@@ -74,7 +74,7 @@ fn stranger() -> Value {
             "terminationGracePeriodSeconds": 1,
             "containers": [{
                 "name": "application",
-                "image": APPLICATION,
+                "image": world().application,
                 "command": ["mesh-app", "serve", "--http", "8080"],
                 "volumeMounts": [{"name": "token", "mountPath": "/token"}],
             }],

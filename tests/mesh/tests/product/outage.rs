@@ -189,7 +189,7 @@ fn without_istiod_what_runs_goes_on_and_what_starts_lets_nobody_in() {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "unseen", "namespace": NAMESPACE},
-        "spec": {"containers": [{"name": "application", "image": crate::world::APPLICATION}]},
+        "spec": {"containers": [{"name": "application", "image": crate::world::world().application}]},
     });
     let refused = world.mesh.apply(&pod.to_string()).unwrap_err();
     assert!(format!("{refused:#}").contains("failed calling webhook"), "{refused:#}");

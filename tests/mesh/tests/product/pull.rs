@@ -34,7 +34,7 @@ struct ShortConnections<'a>(&'a World);
 
 impl<'a> ShortConnections<'a> {
     fn set(world: &'a World, age: &str) -> Self {
-        let mut values = world.istio_values();
+        let mut values = world.images.istio_values().unwrap();
         values["pilot"]["keepaliveMaxServerConnectionAge"] = json!(age);
         world.mesh.apply_istio(values).unwrap();
         Self(world)
@@ -43,7 +43,7 @@ impl<'a> ShortConnections<'a> {
 
 impl Drop for ShortConnections<'_> {
     fn drop(&mut self) {
-        self.0.mesh.apply_istio(self.0.istio_values()).unwrap();
+        self.0.mesh.apply_istio(self.0.images.istio_values().unwrap()).unwrap();
     }
 }
 

@@ -1,10 +1,7 @@
 //! A namespace with the chart and an application in it, as the documents tell a platform engineer
 //! to make it.
 
-use std::{
-    io::Write,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use e2e::{
     client::{Answer, Request},
@@ -12,9 +9,8 @@ use e2e::{
 };
 use mesh::Finished;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 
-use crate::world::{APPLICATION, World, repository, world};
+use crate::world::{World, world};
 
 /// What a test wants to be different.
 pub(crate) struct Shop {
@@ -155,7 +151,7 @@ impl Shop {
                 "terminationGracePeriodSeconds": 1,
                 "containers": [{
                     "name": "application",
-                    "image": APPLICATION,
+                    "image": world().application,
                     "command": ["mesh-app", "serve"],
                     "args": self.arguments,
                     "readinessProbe":
@@ -181,27 +177,9 @@ pub(crate) fn install(world: &World, namespace: &str, values: &[Value]) {
 
 /// The same, as a release of another name.
 pub(crate) fn install_release(world: &World, namespace: &str, name: &str, values: &[Value]) {
-    let ours = json!({
-        "filter": {"image": "10.88.0.1:5000/entra-sidecar/filter", "digest": world.images.filter},
-        "broker": {"config": {"ca_file": "/etc/entra-ca/ca.crt"}},
-    });
-    let files: Vec<NamedTempFile> = std::iter::once(&ours)
-        .chain(values)
-        .map(|values| {
-            let mut file = NamedTempFile::new().unwrap();
-            file.write_all(values.to_string().as_bytes()).unwrap();
-            file
-        })
-        .collect();
-    let chart = repository("istio/chart");
-    let quick_start = chart.join("examples/orders.yaml");
-    let mut arguments = vec!["upgrade", "--install", name, chart.to_str().unwrap()];
-    arguments.extend(["--namespace", namespace, "--values", quick_start.to_str().unwrap()]);
-    for file in &files {
-        arguments.extend(["--values", file.path().to_str().unwrap()]);
-    }
-    let installed = world.mesh.helm(&arguments).unwrap();
-    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    let ours = json!({"broker": {"config": {"ca_file": "/etc/entra-ca/ca.crt"}}});
+    let all = [&[ours], values].concat();
+    world.mesh.install_chart(namespace, name, &world.images, &all).unwrap();
 }
 
 impl Open {
