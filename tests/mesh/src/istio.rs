@@ -11,6 +11,7 @@ use crate::{
     paths::{REGISTRY, kubeconfig, state},
     programs::Programs,
     registry,
+    wait::poll,
 };
 
 /// Where the images are and how they are called.
@@ -75,7 +76,18 @@ pub(crate) fn wait(kubectl: &Kubectl, deadline: Duration) -> Result<()> {
         let pods: String = pods.lines().skip(end).map(|line| format!("{line}\n")).collect();
         return result.map(drop).with_context(|| format!("istiod:\n{pods}{log}"));
     }
-    Ok(())
+    webhooks(kubectl, deadline)
+}
+
+/// Waits until istiod's webhooks answer every time: for a moment after a rollout the service still
+/// leads to the pod before, too.
+fn webhooks(kubectl: &Kubectl, deadline: Duration) -> Result<()> {
+    let object = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, \
+        metadata: {name: webhook, namespace: istio-system}}";
+    let apply = ["apply", "--dry-run=server", "--filename=-"];
+    poll("istiod's webhooks", deadline, || {
+        (0..6).try_for_each(|_| kubectl.run_with(&apply, object).map(drop)).map(|()| true)
+    })
 }
 
 fn operator_text(more: Value) -> Result<String> {

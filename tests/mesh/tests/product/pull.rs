@@ -91,8 +91,8 @@ fn heals(shop: &Open) -> Duration {
 fn a_pod_that_started_without_the_registry_heals_when_its_connection_to_istiod_is_renewed() {
     let world = world();
     let _alone = world.mesh.alone().unwrap();
-    let _short = ShortConnections::set(world, "1s");
     let shop = Shop::new("pull-age").open();
+    let _short = ShortConnections::set(world, "1s");
     let outage = Outage::begin(&world.mesh);
     // Who has the filter keeps it over a new connection.
     let before = connections(&shop);
