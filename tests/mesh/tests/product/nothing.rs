@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::outbound::stage::{Stage, claims, stage};
+use crate::outbound::stage::{Staged, claims, stage};
 
 /// The pod, whose broker and filter hold a token when this is called.
-fn used() -> &'static Stage {
+fn used() -> Staged {
     let stage = stage();
     stage.until_answered(&["GET", "http://stock.contoso.com/used"], 200);
     assert!(stage.server("stock").latest().bearer().is_some());

@@ -54,7 +54,7 @@ fn whatever_host_is_named_a_token_goes_to_its_own() {
             let line = ["GET", "http://any.example/names", "--connect", place, "-H", &header];
             let answer = stage.call(&line);
             assert!(answer["status"].is_u64(), "{host} at {place}: {answer}");
-            every_token_is_where_it_belongs(stage, &format!("Host {host} at {place}"));
+            every_token_is_where_it_belongs(&stage, &format!("Host {host} at {place}"));
         }
     }
 }
@@ -69,7 +69,7 @@ fn an_authority_beside_a_host_takes_no_token_elsewhere() {
             let (url, header) = (format!("http://{authority}/names"), format!("host: {host}"));
             let line = ["GET", &url, "--http2", "--connect", PLACES[1], "-H", &header];
             stage.call(&line);
-            every_token_is_where_it_belongs(stage, &format!("{authority} beside {host}"));
+            every_token_is_where_it_belongs(&stage, &format!("{authority} beside {host}"));
         }
     }
 }
@@ -94,7 +94,7 @@ fn absolute_targets_and_two_hosts_take_no_token_elsewhere() {
         for place in PLACES {
             let words = ["mesh-app", "tcp", place, "--data", head, "--timeout-ms", "1000"];
             stage.open.shell(&words);
-            every_token_is_where_it_belongs(stage, head);
+            every_token_is_where_it_belongs(&stage, head);
         }
     }
 }

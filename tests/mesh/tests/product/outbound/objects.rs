@@ -35,8 +35,8 @@ fn a_service_entry_that_names_another_address_moves_no_token() {
     stage.apply(&moved);
     let thief = |cluster: &Value| cluster["type"] == "EDS" || cluster["type"] == "STATIC";
     stage.until_cluster("moved.contoso.example", thief);
-    still_goes_right(stage, "moved", "/moved");
-    nothing_is_stolen(stage);
+    still_goes_right(&stage, "moved", "/moved");
+    nothing_is_stolen(&stage);
     // So does a virtual service that sends the calls elsewhere, or a copy of each.
     stage.apply(&json!({
         "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
@@ -56,8 +56,8 @@ fn a_service_entry_that_names_another_address_moves_no_token() {
         }]},
     }));
     stage.until_dumped("\"timeout\":\"7.500s\"");
-    still_goes_right(stage, "moved", "/routed");
-    nothing_is_stolen(stage);
+    still_goes_right(&stage, "moved", "/routed");
+    nothing_is_stolen(&stage);
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn destination_rules_change_nothing_on_a_tokens_way() {
             let arrived = |cluster: &Value| cluster["connect_timeout"] == json!(timeout);
             stage.until_cluster("ruled.contoso.example", arrived);
         }
-        still_goes_right(stage, "ruled", &format!("/{index}"));
-        nothing_is_stolen(stage);
+        still_goes_right(&stage, "ruled", &format!("/{index}"));
+        nothing_is_stolen(&stage);
         stage.open.world.mesh.delete(&rule.to_string()).unwrap();
         let gone = |cluster: &Value| cluster["connect_timeout"] == "10s";
         stage.until_cluster("ruled.contoso.example", gone);
-        still_goes_right(stage, "ruled", &format!("/{index}/gone"));
+        still_goes_right(&stage, "ruled", &format!("/{index}/gone"));
     }
 }
 
@@ -147,8 +147,8 @@ fn a_host_that_is_said_to_be_of_the_mesh_gets_its_token_over_tls_all_the_same() 
     stage.until_cluster("inner.contoso.example", |cluster| {
         cluster.get("transport_socket_matches").is_some()
     });
-    still_goes_right(stage, "inner", "/inner");
-    nothing_is_stolen(stage);
+    still_goes_right(&stage, "inner", "/inner");
+    nothing_is_stolen(&stage);
 }
 
 #[test]

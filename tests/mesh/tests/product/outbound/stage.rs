@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     net::{IpAddr, Ipv4Addr},
+    ops::Deref,
     process::Command,
     sync::LazyLock,
 };
@@ -66,19 +67,32 @@ pub(crate) struct Stage {
     pub(crate) open: Open,
     servers: BTreeMap<&'static str, Upstream>,
     objects: Vec<Value>,
+}
+
+/// The stage for one test: no disruptive one runs while it lives.
+pub(crate) struct Staged {
+    stage: &'static Stage,
     _guard: Guard,
 }
 
+impl Deref for Staged {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        self.stage
+    }
+}
+
 /// The stage, made at the first call; its namespace goes at the next run's start.
-pub(crate) fn stage() -> &'static Stage {
+pub(crate) fn stage() -> Staged {
     static STAGE: LazyLock<Stage> = LazyLock::new(Stage::make);
-    &STAGE
+    let guard = world().mesh.shared().unwrap();
+    Staged { stage: &STAGE, _guard: guard }
 }
 
 impl Stage {
     fn make() -> Self {
         let world = world();
-        let guard = world.mesh.shared().unwrap();
         let servers = servers(world);
         // One more for each challenge, so that none is answered with another's new token.
         let names = ["default", "get", "post", "http2", "grpc"];
@@ -96,7 +110,7 @@ impl Stage {
         let options = ["--namespace", "outbound", "--set-file", &set];
         let upgraded = world.mesh.helm(&[&upgrade[..], &options].concat()).unwrap();
         assert_eq!(upgraded.code, 0, "{}", upgraded.stderr);
-        let stage = Self { open, servers, objects: documents(&objects), _guard: guard };
+        let stage = Self { open, servers, objects: documents(&objects) };
         for (name, ..) in DESTINATIONS {
             stage.until_there(name, true, true);
         }
