@@ -119,6 +119,7 @@ fn programs() -> Result<Vec<(&'static str, OsString)>> {
         ("MESH_PROGRAMS", folders),
         ("MESH_DEBIAN", debian::files(&cache)?.join("root").into_os_string()),
         ("ENVOY", envoy::current()?.into_os_string()),
+        ("MESH_APP", images::static_program("mesh-app")?.into_os_string()),
     ])
 }
 

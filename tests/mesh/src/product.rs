@@ -88,7 +88,8 @@ fn digest(index: &Value, name: &str) -> Option<String> {
 
 impl Mesh {
     /// Pushes the pods' application (`mesh-app`), a static program, and gives its image. The tag is
-    /// the content's: the node has kept what it once pulled under another.
+    /// the content's: the node has kept what it once pulled under another. For people it is
+    /// `test/application:1`, too.
     ///
     /// # Errors
     /// When it cannot be read, or the registry refuses it.
@@ -98,6 +99,7 @@ impl Mesh {
         let tag: String = digest.trim_start_matches("sha256:").chars().take(16).collect();
         let name = format!("test/application:{tag}");
         let image = self.base_image()?.files(&[("usr/bin/mesh-app", 0o755, &bytes)])?;
+        self.push_image("test/application:1", image.clone())?;
         self.push_image(&name, image)?;
         Ok(format!("{REGISTRY}/{name}"))
     }

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::DirBuilderExt,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -154,7 +155,12 @@ fn push_images(mesh: &Mesh, programs: &Programs, base: &Image) -> Result<()> {
     let sleep = ["/bin/sleep", "2147483647"];
     mesh.push_image(pause, base.clone().entrypoint(&sleep))?;
     mesh.push_image("mesh/base:1", base.clone().entrypoint(&sleep))?;
-    istio::push_images(programs, base)
+    istio::push_images(programs, base)?;
+    // An application to try things with; `cargo xtask mesh` names it.
+    match std::env::var_os("MESH_APP") {
+        Some(program) => mesh.push_application(Path::new(&program)).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Becomes a command in the mesh's network, with its kubeconfig.
