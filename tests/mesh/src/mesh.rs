@@ -16,7 +16,7 @@ use crate::{
     istio,
     kubectl::Kubectl,
     namespace::Namespace,
-    paths::{kubeconfig, state},
+    paths::{NODE, kubeconfig, state},
     programs::Programs,
     registry,
     wait::{poll, until},
@@ -261,7 +261,7 @@ impl Mesh {
             Component::Etcd => "http://127.0.0.1:2379/health",
             Component::Registry => "http://10.88.0.1:5000/v2/",
             Component::Dns => "http://127.0.0.1:8181/ready",
-            Component::Kubelet => "http://127.0.0.1:10248/healthz",
+            Component::Kubelet => return self.kubelet_serves(),
             Component::Proxy => "http://127.0.0.1:10256/healthz",
             Component::Containerd => return self.containerd_serves(),
             Component::ApiServer => {
@@ -285,6 +285,17 @@ impl Mesh {
         ctr.args(["--address", &crate::node::containerd_socket(), "--namespace", "k8s.io"]);
         ctr.args(["tasks", "kill", "--signal", "SIGKILL", id]);
         Finished::of(&mut ctr, "")?.success(&ctr).map(drop)
+    }
+
+    /// A kubelet that has just started is healthy before it knows the pods that run.
+    fn kubelet_serves(&self) -> Result<bool> {
+        registry::agent().get("http://127.0.0.1:10248/healthz").call()?;
+        let known = format!("--raw=/api/v1/nodes/{NODE}/proxy/pods");
+        let known: Value = serde_json::from_str(&self.kubectl(&["get", &known])?)?;
+        let known = known.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+        let here = format!("--field-selector=spec.nodeName={NODE}");
+        let pods = self.kubectl(&["get", "pods", "--all-namespaces", "--output=name", &here])?;
+        Ok(known >= pods.lines().count())
     }
 
     fn containerd_serves(&self) -> Result<bool> {
