@@ -285,6 +285,8 @@ fn an_application_with_istios_user_or_rights_over_the_network_is_refused() {
         ("Istio's user", with(json!({"runAsUser": 1337})), ids),
         ("the broker's user", with(json!({"runAsUser": 65532})), ids),
         ("Istio's for all", json!({"spec": {"securityContext": {"runAsUser": 1337}}}), ids),
+        ("Istio's group", with(json!({"runAsGroup": 1337})), ids),
+        ("Istio's group for all", json!({"spec": {"securityContext": {"runAsGroup": 1337}}}), ids),
         ("privileged", with(json!({"privileged": true})), rights),
         ("the network", with(json!({"capabilities": {"add": ["NET_ADMIN"]}})), rights),
         ("all rights", with(json!({"capabilities": {"add": ["ALL"]}})), rights),
