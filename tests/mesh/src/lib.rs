@@ -24,6 +24,7 @@ pub mod component;
 mod control_plane;
 mod dns;
 pub mod down;
+mod health;
 pub mod image;
 mod istio;
 mod kubectl;
