@@ -12,6 +12,8 @@ use crate::{
     world::{PATIENCE, world},
 };
 
+mod by_hand;
+
 const NAMESPACE: &str = "admission";
 
 /// A namespace that enforces, with a pod that was made under the policy.
@@ -240,6 +242,9 @@ fn a_container_that_brings_one_of_ours_or_takes_its_volumes_is_refused() {
         ]}}]}})
     };
     let audience = "only the broker may have a service account token for Entra";
+    let secret = "the broker's client secret is in a second volume, or in an environment";
+    let with_secret =
+        |patch: Value| merged(annotated("entra-sidecar/client-secret", "of-broker"), &patch);
     refused(&[
         (
             "an own broker",
@@ -268,6 +273,27 @@ fn a_container_that_brings_one_of_ours_or_takes_its_volumes_is_refused() {
             "a hostPath volume reaches the node",
         ),
         (
+            "the client secret, projected",
+            with_secret(json!({"spec": {"volumes": [
+                {"name": "mine", "projected": {"sources": [{"secret": {"name": "of-broker"}}]}},
+            ]}})),
+            secret,
+        ),
+        (
+            "the client secret as a variable",
+            with_secret(container(json!({"env": [
+                {"name": "S", "valueFrom": {"secretKeyRef": {"name": "of-broker", "key": "s"}}},
+            ]}))),
+            secret,
+        ),
+        (
+            "the client secret as variables",
+            with_secret(container(json!({"envFrom": [
+                {"secretRef": {"name": "of-broker"}},
+            ]}))),
+            secret,
+        ),
+        (
             "azure-workload-identity",
             json!({"metadata": {"labels": {"azure.workload.identity/use": "true"}}}),
             "gives its token to every container",
@@ -290,6 +316,14 @@ fn an_application_with_istios_user_or_rights_over_the_network_is_refused() {
         ("privileged", with(json!({"privileged": true})), rights),
         ("the network", with(json!({"capabilities": {"add": ["NET_ADMIN"]}})), rights),
         ("all rights", with(json!({"capabilities": {"add": ["ALL"]}})), rights),
+        // Container engines take any spelling.
+        ("in small letters", with(json!({"capabilities": {"add": ["net_admin"]}})), rights),
+        ("with the prefix", with(json!({"capabilities": {"add": ["CAP_NET_RAW"]}})), rights),
+        (
+            "under the name of a container that this mesh has not",
+            container(json!({"name": "istio-validation", "securityContext": {"privileged": true}})),
+            rights,
+        ),
     ]);
 }
 
@@ -303,6 +337,11 @@ fn labels_that_select_the_filter_cannot_be_taken_from_a_running_pod() {
         let said = format!("{said:#}");
         assert!(said.contains("the label entra-sidecar/injected selects the filter"), "{said}");
     }
+    let patch = r#"{"metadata": {"labels": {"entra-sidecar/injected": "false"}}}"#;
+    let status = ["patch", "pod", &shop.pod, "--namespace", NAMESPACE, "--subresource=status"];
+    let status = [&status[..], &["--dry-run=server", "--type=merge", "--patch", patch]].concat();
+    let said = format!("{:#}", world().mesh.kubectl(&status).unwrap_err());
+    assert!(said.contains("the label entra-sidecar/injected selects the filter"), "{said}");
     let harmless = ["label", "pod", &shop.pod, "tier=front", "--namespace", NAMESPACE];
     world().mesh.kubectl(&harmless).unwrap();
 }
