@@ -48,9 +48,10 @@ pub(crate) struct Place(Option<bool>);
 
 impl Place {
     pub(crate) fn is_wrong_for(&mut self, position: Position) -> bool {
-        // The router counts an attempt before a cluster's filters see it.
+        // The router counts an attempt before a cluster's filters see it. Who does not say is not
+        // believed.
         let before_any_attempt =
-            || filled("upstream\0request_attempt_count").is_some_and(|n| n == [0; 8]);
+            || filled("upstream\0request_attempt_count").is_none_or(|n| n == [0; 8]);
         let is_wrong = || position == Position::Upstream && before_any_attempt();
         *self.0.get_or_insert_with(is_wrong)
     }

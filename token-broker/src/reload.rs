@@ -34,6 +34,8 @@ pub struct Reload {
     in_force: Config,
     transport: Arc<Replaceable>,
     connect: Connect,
+    /// `ca_file` as it was when the broker was started with it.
+    authorities: Option<Result<Vec<u8>, String>>,
     seen: Option<Seen>,
 }
 
@@ -53,7 +55,8 @@ impl Reload {
         transport: Arc<Replaceable>,
         connect: Connect,
     ) -> Self {
-        Self { file, environment, in_force, transport, connect, seen: None }
+        let authorities = authorities(&in_force);
+        Self { file, environment, in_force, transport, connect, authorities, seen: None }
     }
 
     /// Looks at the file again and again.
@@ -65,9 +68,10 @@ impl Reload {
                 continue;
             }
             let next = self.read(&seen);
-            let first = self.seen.replace(seen).is_none();
+            // What the broker was started with, unless it was changed since.
+            let first = self.seen.is_none() && seen.authorities == self.authorities;
+            self.seen = Some(seen);
             let errors = match next {
-                // What the broker was started with, unless it was changed since.
                 Ok((next, _)) if first && self.is_in_force(&next) => continue,
                 Ok(next) => {
                     self.put_in_force(next, state);
@@ -95,10 +99,7 @@ impl Reload {
     }
 
     fn look(&self) -> Seen {
-        let authorities = self.in_force.ca_file.as_ref().map(|authorities| {
-            file::read(authorities, MAX_CA_BYTES).map_err(|error| error.to_string())
-        });
-        Seen { text: document::text(&self.file), authorities }
+        Seen { text: document::text(&self.file), authorities: authorities(&self.in_force) }
     }
 
     fn read(&self, seen: &Seen) -> Result<(Config, Arc<dyn Transport>), Vec<ConfigError>> {
@@ -147,4 +148,10 @@ impl Reload {
         }
         self.in_force = next;
     }
+}
+
+/// What is in the configuration's `ca_file`.
+fn authorities(config: &Config) -> Option<Result<Vec<u8>, String>> {
+    let read = |path| file::read(path, MAX_CA_BYTES).map_err(|error| error.to_string());
+    config.ca_file.as_deref().map(read)
 }

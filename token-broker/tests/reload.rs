@@ -66,17 +66,19 @@ fn config(directory: &Path, identities: &[(&str, &str)]) -> String {
 
 /// Runs `check` beside a broker that follows a ConfigMap with one identity, `default`.
 async fn following(check: impl AsyncFnOnce(&ConfigMap, &Broker)) {
-    let directory = tempfile::tempdir().unwrap();
     let map = ConfigMap::new("");
     map.set(&map.text(&[("default", SCOPE)]));
+    following_from(&map, check).await;
+}
+
+/// The same from what the ConfigMap says now.
+async fn following_from(map: &ConfigMap, check: impl AsyncFnOnce(&ConfigMap, &Broker)) {
     let entra = Entra::new();
     let read: Config =
         document::read(&document::text(&map.file()).unwrap(), &environment(&[])).unwrap();
     let scripted: Arc<dyn Transport> = Arc::<Entra>::clone(&entra);
     let replaceable = Arc::new(Replaceable::new(Arc::clone(&scripted)));
     let broker = Broker::with_config(&entra, &read);
-    let known = directory.path().join("known.pem");
-    std::fs::write(&known, "x").unwrap();
     let connect: Connect = Box::new(move |config| match &config.ca_file {
         Some(file) => std::fs::read(file).map(|_| Arc::clone(&scripted)).map_err(|e| e.to_string()),
         None => Ok(Arc::clone(&scripted)),
@@ -85,7 +87,7 @@ async fn following(check: impl AsyncFnOnce(&ConfigMap, &Broker)) {
     let local = LocalSet::new();
     let state = Arc::clone(&broker.state);
     local.spawn_local(async move { reload.follow(&state).await });
-    local.run_until(check(&map, &broker)).await;
+    local.run_until(check(map, &broker)).await;
 }
 
 async fn page(broker: &Broker, path: &str) -> String {
@@ -199,6 +201,33 @@ async fn a_file_that_is_gone_changes_nothing_until_it_is_back() {
         pass(seconds(6)).await;
         assert_eq!(broker.text().await.unwrap(), before);
         assert!(page(broker, "/readyz").await.contains("\"configuration_errors\":0"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_authorities_in_the_same_file_are_trusted_from_the_first_look_on() {
+    let map = ConfigMap::new("");
+    let authorities = map.0.path().join("ca.pem");
+    std::fs::write(&authorities, "first").unwrap();
+    let text = map.text(&[("default", SCOPE)]);
+    let member = format!("ca_file: {}, authorities", authorities.display());
+    map.set(&text.replacen("authorities", &member, 1));
+    following_from(&map, async |_, broker| {
+        let applied = async |count: u32| {
+            let metrics = page(broker, "/metrics").await;
+            let expected = format!("configurations_total{{outcome=\"applied\"}} {count}");
+            assert!(metrics.contains(&expected), "{metrics}");
+        };
+        // Before the file was ever looked at, and after.
+        std::fs::write(&authorities, "second").unwrap();
+        pass(seconds(6)).await;
+        applied(1).await;
+        std::fs::write(&authorities, "third").unwrap();
+        pass(seconds(6)).await;
+        applied(2).await;
+        pass(seconds(60)).await;
+        applied(2).await;
     })
     .await;
 }
