@@ -22,6 +22,7 @@ mod holes;
 mod identity;
 mod install;
 mod metadata;
+mod migration;
 mod no_native;
 mod nothing;
 mod outage;
