@@ -71,8 +71,7 @@ struct RefusedIdentity {
 ///
 /// An identity that fails later is named but does not take the pod out of service: the tokens it
 /// holds are still good, and inbound traffic does not need them.
-fn readiness(state: &State) -> Readiness {
-    let Serving { tokens, keys } = state.serving();
+fn readiness(state: &State, Serving { tokens, keys }: &Serving) -> Readiness {
     let without_keys: Vec<String> = keys
         .ages()
         .into_iter()
@@ -113,7 +112,7 @@ fn refused_identity(
 }
 
 async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
-    let readiness = readiness(&state);
+    let readiness = readiness(&state, &state.serving());
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &readiness)
 }
@@ -135,8 +134,9 @@ async fn status(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 fn status_text(state: &State) -> String {
-    let readiness = readiness(state);
-    let Serving { tokens, keys } = state.serving();
+    let serving = state.serving();
+    let readiness = readiness(state, &serving);
+    let Serving { tokens, keys } = serving;
     let mut page = format!(
         "entra token broker {}\n{}\n\nkeys\n",
         env!("CARGO_PKG_VERSION"),
