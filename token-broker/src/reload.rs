@@ -75,6 +75,10 @@ impl Reload {
                 Ok((next, _)) if first && self.is_in_force(&next) => continue,
                 Ok(next) => {
                     self.put_in_force(next, state);
+                    // It may name another `ca_file`: that is no further change.
+                    if let Some(seen) = &mut self.seen {
+                        seen.authorities = authorities(&self.in_force);
+                    }
                     Vec::new()
                 }
                 Err(errors) => errors,

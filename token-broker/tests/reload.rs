@@ -206,6 +206,20 @@ async fn a_file_that_is_gone_changes_nothing_until_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_file_of_authorities_is_one_change() {
+    following(async |map, broker| {
+        let authorities = map.0.path().join("ca.pem");
+        std::fs::write(&authorities, "first").unwrap();
+        let member = format!("ca_file: {}, authorities", authorities.display());
+        map.set(&map.text(&[("default", SCOPE)]).replacen("authorities", &member, 1));
+        pass(seconds(60)).await;
+        let metrics = page(broker, "/metrics").await;
+        assert!(metrics.contains("configurations_total{outcome=\"applied\"} 1"), "{metrics}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_authorities_in_the_same_file_are_trusted_from_the_first_look_on() {
     let map = ConfigMap::new("");
     let authorities = map.0.path().join("ca.pem");
