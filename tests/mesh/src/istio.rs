@@ -81,7 +81,7 @@ pub(crate) fn wait(kubectl: &Kubectl, deadline: Duration) -> Result<()> {
 
 /// Waits until istiod's webhooks answer every time: for a moment after a rollout the service still
 /// leads to the pod before, too.
-fn webhooks(kubectl: &Kubectl, deadline: Duration) -> Result<()> {
+pub(crate) fn webhooks(kubectl: &Kubectl, deadline: Duration) -> Result<()> {
     let object = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, \
         metadata: {name: webhook, namespace: istio-system}}";
     let apply = ["apply", "--dry-run=server", "--filename=-"];

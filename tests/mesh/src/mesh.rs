@@ -33,11 +33,23 @@ pub struct Mesh {
     kubectl: Kubectl,
 }
 
-/// Others wait while it lives: all of them, or only those that disturb.
+/// Others wait while it lives: all of them, or only those that disturb. Who has disturbed leaves
+/// only when istiod serves again: a kubelet that starts anew calls its pods unready for a moment.
 #[derive(Debug)]
 #[must_use = "dropped, it holds nobody"]
 pub struct Guard {
     _lock: File,
+    settle: Option<Kubectl>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(kubectl) = &self.settle else { return };
+        if let Err(error) = istio::webhooks(kubectl, Duration::from_secs(60)) {
+            // The next test says so too; a second panic would end all of them.
+            eprintln!("{error:#}");
+        }
+    }
 }
 
 impl Mesh {
@@ -59,7 +71,7 @@ impl Mesh {
     pub fn shared(&self) -> Result<Guard> {
         let lock = Self::lock_file()?;
         lock.lock_shared()?;
-        Ok(Guard { _lock: lock })
+        Ok(Guard { _lock: lock, settle: None })
     }
 
     /// For a test that stops parts or changes what all share: it runs alone.
@@ -69,7 +81,7 @@ impl Mesh {
     pub fn alone(&self) -> Result<Guard> {
         let lock = Self::lock_file()?;
         lock.lock()?;
-        Ok(Guard { _lock: lock })
+        Ok(Guard { _lock: lock, settle: Some(self.kubectl.clone()) })
     }
 
     fn lock_file() -> Result<File> {
@@ -130,12 +142,17 @@ impl Mesh {
         Finished::of(self.tool("helm")?.args(arguments), "")
     }
 
-    /// Applies YAML or JSON documents.
+    /// Applies YAML or JSON documents; again, where istiod's webhook could not be reached just now.
     ///
     /// # Errors
     /// When one is refused.
     pub fn apply(&self, objects: &str) -> Result<String> {
-        self.kubectl_with(&["apply", "--filename=-"], objects)
+        until("istiod's webhook", Duration::from_secs(30), || {
+            match self.kubectl_with(&["apply", "--filename=-"], objects) {
+                Err(error) if is_webhook_gone(&error) => Err(error),
+                done => Ok(Some(done)),
+            }
+        })?
     }
 
     /// Applies a file.
@@ -344,6 +361,11 @@ impl Mesh {
     pub(crate) fn kubectl_runner(&self) -> &Kubectl {
         &self.kubectl
     }
+}
+
+fn is_webhook_gone(error: &anyhow::Error) -> bool {
+    let said = format!("{error:#}");
+    said.contains("failed calling webhook") && said.contains("connect: connection refused")
 }
 
 fn is_ready(pod: &Value) -> bool {
