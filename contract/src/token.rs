@@ -30,6 +30,11 @@ pub struct TokenRequest {
     /// The refused token, by the [`IssuedToken::token_hash`] that it came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// On whose behalf: a user's access token for the identity's own application, which is
+    /// exchanged for one of the same user (OAuth 2.0 on-behalf-of). Absent, the token is the
+    /// application's own; the one is never answered with the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<Secret>,
 }
 
 /// A token, with when it ends and when to ask again.

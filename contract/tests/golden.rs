@@ -60,6 +60,21 @@ fn a_token_request_after_a_claims_challenge() {
                 r#"{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}"#.to_owned(),
             ),
             refused: Some(HASH.to_owned()),
+            ..TokenRequest::default()
+        },
+    );
+}
+
+#[test]
+fn a_token_request_on_behalf_of_a_user() {
+    check(
+        "token_request_on_behalf_of.json",
+        &TokenRequest {
+            identity: "default".to_owned(),
+            scope: "https://graph.microsoft.com/User.Read".to_owned(),
+            destination: "graph".to_owned(),
+            assertion: Some(Secret::new("eyJ0eXAi.eyJhdWQi.c2ln")),
+            ..TokenRequest::default()
         },
     );
 }
@@ -171,7 +186,7 @@ fn an_error_of_every_kind() {
 fn w11_requests_with_unknown_members_are_refused() {
     let mut request: serde_json::Value =
         serde_json::from_str(&golden("token_request.json")).unwrap();
-    request["assertion"] = "{}".into();
+    request["assertion_type"] = "jwt".into();
     serde_json::from_value::<TokenRequest>(request).unwrap_err();
     let mut refresh: serde_json::Value =
         serde_json::from_str(&golden("keys_refresh.json")).unwrap();

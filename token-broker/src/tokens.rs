@@ -235,7 +235,8 @@ impl Tokens {
     ) -> Result<IssuedToken, TypedError> {
         let holding = self.identities.get(&request.identity);
         let slots = holding.and_then(|holding| holding.scopes.get(&request.scope));
-        let slot = slots.map(|slots| slots.of(request));
+        // No identity may be used on behalf of a user, and its own token is no answer to that.
+        let slot = slots.filter(|_| request.assertion.is_none()).map(|slots| slots.of(request));
         let outcome = match (slot, challenge) {
             (Some(slot), None) => self.wait_for(slot).await,
             (Some(slot), Some(challenge)) => self.answer(slot, challenge).await,

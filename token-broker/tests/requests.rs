@@ -64,7 +64,7 @@ async fn w11_what_a_request_may_not_be_is_refused_in_words_without_its_values() 
         ("/v1/token", challenge("canary", &"a".repeat(64)), 400, "may ask for"),
         ("/v1/token", challenge(CLAIMS, "canary"), 400, "hash of a token"),
         ("/v1/token", challenge(CLAIMS, &"a".repeat(64)), 200, "access_token"),
-        ("/v1/token", with("assertion", json!("canary")), 400, "unknown field `assertion`"),
+        ("/v1/token", with("password", json!("canary")), 400, "unknown field `password`"),
         ("/v1/token", without("destination"), 400, "missing field `destination`"),
         ("/v1/token", without("scope"), 400, "missing field `scope`"),
         ("/v1/token", with("scope", json!(["canary"])), 400, "a member has the wrong type"),
