@@ -132,7 +132,7 @@ fn validate(raw: RawDestinations, errors: &mut Errors) -> Option<Destinations> {
         None => Cloud::default(),
         Some(Some(cloud)) => cloud,
         Some(None) => {
-            errors.add("cloud", "unknown cloud; expected `public`, `us-government` or `china`");
+            errors.add("cloud", &format!("unknown cloud; expected {}", Cloud::names()));
             Cloud::default()
         }
     };

@@ -59,10 +59,10 @@ impl Issuer {
         add("tid", tenant.map(Value::from));
         add(
             "iss",
-            tenant.map(|tenant| {
-                let (v1_issuer, v2_issuer) =
-                    (self.cloud.v1_issuer(tenant), self.cloud.v2_issuer(tenant));
-                Value::from(if v1 { v1_issuer } else { v2_issuer })
+            tenant.and_then(|tenant| {
+                let v2_issuer = || Some(self.cloud.v2_issuer(tenant));
+                let issuer = if v1 { self.cloud.v1_issuer(tenant) } else { v2_issuer() };
+                issuer.map(Value::from)
             }),
         );
         add("aud", audience.map(|audience| json!(audience)));

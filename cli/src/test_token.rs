@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// Name of the filter or resource, where --config has several.
     #[arg(long, value_name = "NAME", requires = "config")]
     filter: Option<String>,
-    /// The cloud: public, us-government or china.
+    /// The cloud: public, us-government, china, france, germany or singapore.
     #[arg(long, value_name = "CLOUD", default_value = "public", value_parser = cloud)]
     cloud: Cloud,
     /// When the token is issued, as in 2026-11-24T12:00:00Z; without it, now.
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
 }
 
 fn cloud(name: &str) -> Result<Cloud, String> {
-    Cloud::from_name(name).ok_or_else(|| "expected public, us-government or china".to_owned())
+    Cloud::from_name(name).ok_or_else(|| format!("expected {}", Cloud::names().replace('`', "")))
 }
 
 /// Prints a token, or writes a key.

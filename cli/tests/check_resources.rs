@@ -126,8 +126,8 @@ fn a_config_map_holds_the_brokers_file() {
         text,
         1,
         &[
-            "f.yaml:10: error: authorities[0].cloud: unknown cloud; expected `public`, `us-government` \
-         or `china`",
+            "f.yaml:10: error: authorities[0].cloud: unknown cloud; expected `public`, `us-government`, \
+         `china`, `france`, `germany` or `singapore`",
         ],
     );
     check(

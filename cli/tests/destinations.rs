@@ -71,7 +71,11 @@ fn what_is_wrong_around_the_destinations_is_refused() {
             ),
             "module.pull_secret: expected the name of a Secret",
         ),
-        ("cloud: moon", "cloud: unknown cloud; expected `public`, `us-government` or `china`"),
+        (
+            "cloud: moon",
+            "cloud: unknown cloud; expected `public`, `us-government`, `china`, `france`, `germany` or \
+             `singapore`",
+        ),
         ("trusted_ca: ca.crt", file),
         ("trusted_ca: '/ca.crt}'", file),
         ("resource: wasmplugin", "resource: expected `TrafficExtension` or `WasmPlugin`"),

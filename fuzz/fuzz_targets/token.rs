@@ -50,7 +50,7 @@ fn payload(text: &[u8]) {
     let Ok(claims) = Claims::read(&object) else { return };
     let audiences = Audiences(vec!["api://orders".to_owned(), TENANT.to_owned()]);
     let listed = Tenants::Listed(HashSet::from([TENANT.to_owned()]));
-    for cloud in [Cloud::Public, Cloud::UsGovernment, Cloud::China] {
+    for cloud in Cloud::ALL {
         for tenants in [&Tenants::Any, &listed] {
             let _ = claims.check_issuer(cloud, tenants);
         }

@@ -164,9 +164,10 @@ impl Claims {
         }
         let expected = match self.version {
             Version::V1 => cloud.v1_issuer(&self.tenant),
-            Version::V2 => cloud.v2_issuer(&self.tenant),
+            Version::V2 => Some(cloud.v2_issuer(&self.tenant)),
         };
-        if self.issuer == expected { Ok(()) } else { Err(Reason::IssuerMismatch) }
+        let matches = expected.is_some_and(|expected| self.issuer == expected);
+        if matches { Ok(()) } else { Err(Reason::IssuerMismatch) }
     }
 
     /// Judges what the signature made true: audience, times, kind.

@@ -19,19 +19,97 @@ pub enum Cloud {
     UsGovernment,
     /// China, operated by 21Vianet.
     China,
+    /// France, operated by Bleu.
+    France,
+    /// Germany, operated by Delos.
+    Germany,
+    /// Singapore's government.
+    Singapore,
+}
+
+/// What is known of a cloud.
+struct Facts {
+    name: &'static str,
+    login_host: &'static str,
+    /// Further names of the login host.
+    aliases: &'static [&'static str],
+    instance_name: &'static str,
+    /// The host of v1.0 issuers; none where it is not published.
+    v1_host: Option<&'static str>,
+    exchange_audience: &'static str,
 }
 
 impl Cloud {
     /// All clouds.
-    pub const ALL: [Self; 3] = [Self::Public, Self::UsGovernment, Self::China];
+    pub const ALL: [Self; 6] = [
+        Self::Public,
+        Self::UsGovernment,
+        Self::China,
+        Self::France,
+        Self::Germany,
+        Self::Singapore,
+    ];
+
+    /// The one table. Hosts, aliases and audiences are those that Microsoft's MSAL libraries know;
+    /// that keys of the newest three carry `sovcloud-identity.…` as their instance follows from the
+    /// others' and has not been seen: keys that carry anything else sign for none of them.
+    const fn facts(self) -> Facts {
+        match self {
+            Self::Public => Facts {
+                name: "public",
+                login_host: "login.microsoftonline.com",
+                aliases: &[],
+                instance_name: "microsoftonline.com",
+                v1_host: Some("sts.windows.net"),
+                exchange_audience: "api://AzureADTokenExchange",
+            },
+            Self::UsGovernment => Facts {
+                name: "us-government",
+                login_host: "login.microsoftonline.us",
+                aliases: &[],
+                instance_name: "microsoftonline.us",
+                // The worldwide one.
+                v1_host: Some("sts.windows.net"),
+                exchange_audience: "api://AzureADTokenExchangeUSGov",
+            },
+            Self::China => Facts {
+                name: "china",
+                login_host: "login.partner.microsoftonline.cn",
+                aliases: &["login.chinacloudapi.cn"],
+                instance_name: "partner.microsoftonline.cn",
+                v1_host: Some("sts.chinacloudapi.cn"),
+                exchange_audience: "api://AzureADTokenExchangeChina",
+            },
+            Self::France => Facts {
+                name: "france",
+                login_host: "login.sovcloud-identity.fr",
+                aliases: &[],
+                instance_name: "sovcloud-identity.fr",
+                v1_host: None,
+                exchange_audience: "api://AzureADTokenExchangeFrance",
+            },
+            Self::Germany => Facts {
+                name: "germany",
+                login_host: "login.sovcloud-identity.de",
+                aliases: &[],
+                instance_name: "sovcloud-identity.de",
+                v1_host: None,
+                exchange_audience: "api://AzureADTokenExchangeGermany",
+            },
+            Self::Singapore => Facts {
+                name: "singapore",
+                login_host: "login.sovcloud-identity.sg",
+                aliases: &[],
+                instance_name: "sovcloud-identity.sg",
+                v1_host: None,
+                exchange_audience: "api://AzureADTokenExchangeGovSG",
+            },
+        }
+    }
 
     /// The name in configurations.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::UsGovernment => "us-government",
-            Self::China => "china",
-        }
+        self.facts().name
     }
 
     /// The cloud of a configured name.
@@ -39,30 +117,36 @@ impl Cloud {
         Self::ALL.into_iter().find(|cloud| cloud.name() == name)
     }
 
+    /// The names in configurations, for messages: `` `public`, … or `singapore` ``.
+    pub fn names() -> String {
+        let names = Self::ALL.map(|cloud| format!("`{}`", cloud.name()));
+        match names.split_last() {
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        }
+    }
+
     /// The host that issues tokens and publishes keys.
     pub fn login_host(self) -> &'static str {
-        match self {
-            Self::Public => "login.microsoftonline.com",
-            Self::UsGovernment => "login.microsoftonline.us",
-            Self::China => "login.partner.microsoftonline.cn",
-        }
+        self.facts().login_host
     }
 
     /// The cloud of an authority host, by its name or a known alias.
     pub fn from_login_host(host: &str) -> Option<Self> {
-        match host {
-            "login.chinacloudapi.cn" => Some(Self::China),
-            host => Self::ALL.into_iter().find(|cloud| cloud.login_host() == host),
-        }
+        Self::ALL
+            .into_iter()
+            .find(|cloud| cloud.login_host() == host || cloud.facts().aliases.contains(&host))
     }
 
     /// The `cloud_instance_name` of this cloud's metadata and keys.
     pub fn instance_name(self) -> &'static str {
-        match self {
-            Self::Public => "microsoftonline.com",
-            Self::UsGovernment => "microsoftonline.us",
-            Self::China => "partner.microsoftonline.cn",
-        }
+        self.facts().instance_name
+    }
+
+    /// The audience of tokens that are an application's federated credential
+    /// (learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity).
+    pub fn exchange_audience(self) -> &'static str {
+        self.facts().exchange_audience
     }
 
     /// The issuer of v2.0 tokens: no trailing slash.
@@ -72,14 +156,10 @@ impl Cloud {
         ["https://", self.login_host(), "/", tenant, "/v2.0"].concat()
     }
 
-    /// The issuer of v1.0 tokens: with a trailing slash. US government tokens are issued by the
-    /// worldwide host.
-    pub fn v1_issuer(self, tenant: &str) -> String {
-        let host = match self {
-            Self::Public | Self::UsGovernment => "sts.windows.net",
-            Self::China => "sts.chinacloudapi.cn",
-        };
-        ["https://", host, "/", tenant, "/"].concat()
+    /// The issuer of v1.0 tokens: with a trailing slash. None where it is not known: then no v1.0
+    /// token can be of this cloud.
+    pub fn v1_issuer(self, tenant: &str) -> Option<String> {
+        self.facts().v1_host.map(|host| ["https://", host, "/", tenant, "/"].concat())
     }
 
     /// The issuer by which filter and broker name an authority: a tenant's, or the template for
@@ -116,26 +196,39 @@ mod tests {
     #[test]
     fn issuers_have_entras_exact_forms() {
         let cases = [
-            (
-                Cloud::Public,
-                "https://login.microsoftonline.com/T/v2.0",
-                "https://sts.windows.net/T/",
-            ),
-            (
-                Cloud::UsGovernment,
-                "https://login.microsoftonline.us/T/v2.0",
-                "https://sts.windows.net/T/",
-            ),
+            (Cloud::Public, "login.microsoftonline.com", Some("https://sts.windows.net/T/")),
+            (Cloud::UsGovernment, "login.microsoftonline.us", Some("https://sts.windows.net/T/")),
             (
                 Cloud::China,
-                "https://login.partner.microsoftonline.cn/T/v2.0",
-                "https://sts.chinacloudapi.cn/T/",
+                "login.partner.microsoftonline.cn",
+                Some("https://sts.chinacloudapi.cn/T/"),
             ),
+            // Not published: a guess would be an issuer that somebody else may have.
+            (Cloud::France, "login.sovcloud-identity.fr", None),
+            (Cloud::Germany, "login.sovcloud-identity.de", None),
+            (Cloud::Singapore, "login.sovcloud-identity.sg", None),
         ];
-        for (cloud, v2, v1) in cases {
-            assert_eq!(cloud.v2_issuer("T"), v2);
-            assert_eq!(cloud.v1_issuer("T"), v1);
+        assert_eq!(cases.len(), Cloud::ALL.len());
+        for (cloud, host, v1) in cases {
+            assert_eq!(cloud.v2_issuer("T"), format!("https://{host}/T/v2.0"));
+            assert_eq!(cloud.v1_issuer("T").as_deref(), v1);
         }
+    }
+
+    #[test]
+    fn every_clouds_exchange_has_its_own_audience() {
+        let expected = ["", "USGov", "China", "France", "Germany", "GovSG"];
+        for (cloud, suffix) in Cloud::ALL.into_iter().zip(expected) {
+            assert_eq!(cloud.exchange_audience(), format!("api://AzureADTokenExchange{suffix}"));
+        }
+    }
+
+    #[test]
+    fn messages_name_every_cloud() {
+        assert_eq!(
+            Cloud::names(),
+            "`public`, `us-government`, `china`, `france`, `germany` or `singapore`"
+        );
     }
 
     #[test]

@@ -250,6 +250,6 @@ mod tests {
             public,
             TENANT
         ));
-        assert!(!signs(&public.v1_issuer(TENANT), instance, public, TENANT));
+        assert!(!signs(&public.v1_issuer(TENANT).unwrap(), instance, public, TENANT));
     }
 }

@@ -16,7 +16,7 @@ use super::{
 pub(super) fn rule(raw: &RawDestination, cloud: Cloud) -> Value {
     let token = raw.token.as_ref().map(|token| {
         let known = raw.kind.as_deref().and_then(Kind::from_name);
-        let scope = token.scope.clone().or_else(|| Some(known?.scope(cloud)));
+        let scope = token.scope.clone().or_else(|| known?.scope(cloud));
         object([("identity", token.identity.as_deref().into()), ("scope", scope.into())])
     });
     object([
@@ -96,7 +96,7 @@ pub(super) fn destination(
         _ => {}
     }
     // The filter's reader says of these what is wrong.
-    let scope = || Some(Kind::from_name(raw.kind.as_deref()?)?.scope(cloud));
+    let scope = || Kind::from_name(raw.kind.as_deref()?)?.scope(cloud);
     let token = raw.token?;
     Some(Destination {
         name: name?,
@@ -144,7 +144,7 @@ fn host(
         errors.add(&format!("{path}.service"), expected);
     }
     if known == Kind::Graph {
-        return Some(known.host(cloud, "", ""));
+        return known.host(cloud, "", "");
     }
     let (expected, fits): (&str, fn(&str) -> bool) = match known {
         Kind::KeyVault => {
@@ -153,5 +153,10 @@ fn host(
         _ => ("the storage account's name", |name| Kind::Storage.is_account(name)),
     };
     let account = errors.text(&format!("{path}.account"), account, expected, fits)?;
-    Some(known.host(cloud, &account, &service))
+    let host = known.host(cloud, &account, &service);
+    if host.is_none() {
+        let what = "its hosts in this cloud are not known; write `host` and `token.scope`";
+        errors.add(&format!("{path}.kind"), what);
+    }
+    host
 }

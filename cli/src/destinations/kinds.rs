@@ -27,34 +27,26 @@ impl Kind {
         }
     }
 
-    /// The host, of the account where the kind has accounts.
-    pub(super) fn host(self, cloud: Cloud, account: &str, service: &str) -> String {
-        match self {
-            Self::Graph => match cloud {
-                Cloud::Public => "graph.microsoft.com".to_owned(),
-                Cloud::UsGovernment => "graph.microsoft.us".to_owned(),
-                Cloud::China => "microsoftgraph.chinacloudapi.cn".to_owned(),
-            },
-            Self::KeyVault => format!("{account}.{}", vaults(cloud)),
-            Self::Storage => {
-                let suffix = match cloud {
-                    Cloud::Public => "core.windows.net",
-                    Cloud::UsGovernment => "core.usgovcloudapi.net",
-                    Cloud::China => "core.chinacloudapi.cn",
-                };
-                format!("{account}.{service}.{suffix}")
-            }
-        }
+    /// The host, of the account where the kind has accounts; none where this cloud's is not known.
+    pub(super) fn host(self, cloud: Cloud, account: &str, service: &str) -> Option<String> {
+        Some(match self {
+            Self::Graph => graph(cloud).to_owned(),
+            Self::KeyVault => format!("{account}.{}", vaults(cloud)?),
+            Self::Storage => format!("{account}.{service}.{}", storage(cloud)?),
+        })
     }
 
-    /// The scope that its tokens have unless another is written.
-    pub(super) fn scope(self, cloud: Cloud) -> String {
-        match self {
-            Self::Graph => format!("https://{}/.default", self.host(cloud, "", "")),
-            Self::KeyVault => format!("https://{}/.default", vaults(cloud)),
-            // One resource in all clouds.
-            Self::Storage => "https://storage.azure.com/.default".to_owned(),
-        }
+    /// The scope that its tokens have unless another is written; none where this cloud's is not
+    /// known.
+    pub(super) fn scope(self, cloud: Cloud) -> Option<String> {
+        Some(match self {
+            Self::Graph => format!("https://{}/.default", graph(cloud)),
+            Self::KeyVault => format!("https://{}/.default", vaults(cloud)?),
+            // One resource in all clouds whose storage is known.
+            Self::Storage => {
+                storage(cloud).map(|_| "https://storage.azure.com/.default".to_owned())?
+            }
+        })
     }
 
     /// Whether this can be the name of one's own: vaults have 3 to 24 letters, digits and single
@@ -76,11 +68,33 @@ impl Kind {
     }
 }
 
-fn vaults(cloud: Cloud) -> &'static str {
+/// As Microsoft's PowerShell module for Graph has them.
+fn graph(cloud: Cloud) -> &'static str {
     match cloud {
-        Cloud::Public => "vault.azure.net",
-        Cloud::UsGovernment => "vault.usgovcloudapi.net",
-        Cloud::China => "vault.azure.cn",
+        Cloud::Public => "graph.microsoft.com",
+        Cloud::UsGovernment => "graph.microsoft.us",
+        Cloud::China => "microsoftgraph.chinacloudapi.cn",
+        Cloud::France => "graph.svc.sovcloud.fr",
+        Cloud::Germany => "graph.svc.sovcloud.de",
+        Cloud::Singapore => "graph.svc.sovcloud.sg",
+    }
+}
+
+fn vaults(cloud: Cloud) -> Option<&'static str> {
+    match cloud {
+        Cloud::Public => Some("vault.azure.net"),
+        Cloud::UsGovernment => Some("vault.usgovcloudapi.net"),
+        Cloud::China => Some("vault.azure.cn"),
+        Cloud::France | Cloud::Germany | Cloud::Singapore => None,
+    }
+}
+
+fn storage(cloud: Cloud) -> Option<&'static str> {
+    match cloud {
+        Cloud::Public => Some("core.windows.net"),
+        Cloud::UsGovernment => Some("core.usgovcloudapi.net"),
+        Cloud::China => Some("core.chinacloudapi.cn"),
+        Cloud::France | Cloud::Germany | Cloud::Singapore => None,
     }
 }
 
@@ -110,14 +124,29 @@ mod tests {
                 "acc.queue.core.chinacloudapi.cn",
             ),
         ] {
-            let host = |kind: Kind| kind.host(cloud, "acc", "queue");
+            let host = |kind: Kind| kind.host(cloud, "acc", "queue").unwrap();
+            let scope = |kind: Kind| kind.scope(cloud).unwrap();
             assert_eq!(host(Kind::Graph), graph);
             assert_eq!(host(Kind::KeyVault), vault);
             assert_eq!(host(Kind::Storage), storage);
-            assert_eq!(Kind::Graph.scope(cloud), format!("https://{graph}/.default"));
+            assert_eq!(scope(Kind::Graph), format!("https://{graph}/.default"));
             let vaults = vault.trim_start_matches("acc.");
-            assert_eq!(Kind::KeyVault.scope(cloud), format!("https://{vaults}/.default"));
-            assert_eq!(Kind::Storage.scope(cloud), "https://storage.azure.com/.default");
+            assert_eq!(scope(Kind::KeyVault), format!("https://{vaults}/.default"));
+            assert_eq!(scope(Kind::Storage), "https://storage.azure.com/.default");
+        }
+    }
+
+    #[test]
+    fn no_host_is_guessed_in_a_cloud_whose_hosts_are_not_known() {
+        for (cloud, top) in
+            [(Cloud::France, "fr"), (Cloud::Germany, "de"), (Cloud::Singapore, "sg")]
+        {
+            let graph = format!("graph.svc.sovcloud.{top}");
+            assert_eq!(Kind::Graph.host(cloud, "", ""), Some(graph));
+            for kind in [Kind::KeyVault, Kind::Storage] {
+                assert_eq!(kind.host(cloud, "acc", "blob"), None);
+                assert_eq!(kind.scope(cloud), None);
+            }
         }
     }
 

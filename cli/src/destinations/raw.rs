@@ -20,7 +20,8 @@ pub(crate) struct RawDestinations {
     /// The filter. Required.
     pub(crate) module: Option<RawModule>,
     /// The Entra cloud, for the login host and for the hosts of `kind`: `public` (the default),
-    /// `us-government` or `china`.
+    /// `us-government`, `china`, `france`, `germany` or `singapore`. Of the last three only Graph's
+    /// host is known.
     pub(crate) cloud: Option<String>,
     /// File with the authorities that the proxies trust for the destinations. Default
     /// `/etc/ssl/certs/ca-certificates.crt`, which Istio's proxy image has.

@@ -18,7 +18,9 @@ use serde::{
 pub struct RawInbound {
     /// `inbound`. Required: the direction is never inferred from the listener.
     pub direction: Option<String>,
-    /// The Entra cloud that issues the tokens: `public` (the default), `us-government` or `china`.
+    /// The Entra cloud that issues the tokens: `public` (the default), `us-government`, `china`,
+    /// `france`, `germany` or `singapore`. In the last three v1.0 tokens are refused: their issuers
+    /// are not known.
     pub cloud: Option<String>,
     /// Ids of the tenants whose tokens are accepted, as lower-case GUIDs; or `organizations`
     /// alone for any Entra tenant. Required, never empty.

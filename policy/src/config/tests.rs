@@ -377,7 +377,7 @@ fn w07_values_that_could_never_match_are_refused() {
         inbound,
         &[
             ("/cloud", Some(json!("Public")), &[("cloud", "`Public` is not one of")]),
-            ("/cloud", Some(json!("germany")), &[("cloud", "`germany` is not one of")]),
+            ("/cloud", Some(json!("moon")), &[("cloud", "`moon` is not one of")]),
             ("/mode", Some(json!("off")), &[("mode", "`off` is not one of")]),
             ("/path_case", Some(json!("lower")), &[("path_case", "`lower` is not one of")]),
             ("/clock_skew_seconds", Some(json!(301)), &[("clock_skew_seconds", "0 to 300")]),

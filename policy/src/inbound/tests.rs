@@ -79,7 +79,7 @@ fn application() -> Value {
 /// The claims of a user's v1 token.
 fn v1_user() -> Value {
     let v1 = json!({
-        "ver": "1.0", "iss": Cloud::Public.v1_issuer(TENANT), "aud": API_URI,
+        "ver": "1.0", "iss": Cloud::Public.v1_issuer(TENANT).unwrap(), "aud": API_URI,
         "appid": CLIENT, "appidacr": "1",
     });
     with(without(without(user(), "azp"), "azpacr"), v1)

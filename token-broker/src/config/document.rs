@@ -15,9 +15,6 @@ use crate::{config::ConfigError, https::proxy::Proxy};
 /// Largest file that is read.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
-/// What a cloud may be, for messages.
-pub(super) const CLOUDS: &str = "`public`, `us-government` or `china`";
-
 /// The text of a configuration file.
 pub fn text(file: &Path) -> Result<String, ConfigError> {
     crate::file::read(file, MAX_BYTES)
@@ -69,7 +66,7 @@ fn authorities(raw: Option<Vec<Option<RawAuthority>>>, errors: &mut Errors) -> V
         };
         let cloud = cloud(entry.cloud.as_deref(), &format!("{path}.cloud"), errors);
         if entry.cloud.is_none() {
-            errors.missing(&format!("{path}.cloud"), CLOUDS);
+            errors.missing(&format!("{path}.cloud"), &Cloud::names());
         }
         let tenants = entry.tenants.unwrap_or_default();
         if tenants.is_empty() {
@@ -101,7 +98,7 @@ fn authorities(raw: Option<Vec<Option<RawAuthority>>>, errors: &mut Errors) -> V
 pub(super) fn cloud(name: Option<&str>, path: &str, errors: &mut Errors) -> Option<Cloud> {
     let found = Cloud::from_name(name?);
     if found.is_none() {
-        errors.push(path, format!("unknown cloud; expected {CLOUDS}"));
+        errors.push(path, format!("unknown cloud; expected {}", Cloud::names()));
     }
     found
 }
