@@ -14,6 +14,7 @@ pub mod environment;
 mod identity;
 mod listen;
 pub mod raw;
+mod source;
 
 use environment::Environment;
 
@@ -66,8 +67,10 @@ impl Authority {
 pub struct Identity {
     /// Where its tokens come from.
     pub source: Source,
-    /// The allow-list of scopes; empty denies all.
+    /// The allow-list of scopes of its own tokens; empty denies all.
     pub scopes: Vec<String>,
+    /// The allow-list of scopes on behalf of a user; empty denies all.
+    pub delegated_scopes: Vec<String>,
     /// What it tells Entra that it can do, where a request's destination can do it too.
     pub capability: Capability,
 }
@@ -75,30 +78,32 @@ pub struct Identity {
 /// The kinds of sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// An application with a secret.
-    ClientSecret {
-        /// The application.
+    /// An application that is registered in Entra.
+    Application {
+        /// Which: one, whatever it proves itself with.
         application: Application,
-        /// Where its secret is.
-        secret: SecretLocation,
+        /// What proves that the broker is it, in the order in which it is tried; never empty.
+        credentials: Vec<Credential>,
     },
-    /// An application with a certificate.
-    ClientCertificate {
-        /// The application.
-        application: Application,
+    /// An identity of the machine, from its instance metadata service.
+    ManagedIdentity(ManagedIdentity),
+}
+
+/// What proves that an application is itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A secret.
+    Secret(SecretLocation),
+    /// A certificate.
+    Certificate {
         /// PEM: the private key, and the certificate that is registered.
         file: PathBuf,
         /// How assertions are signed.
         algorithm: AssertionAlgorithm,
     },
-    /// An application with a federated credential.
-    WorkloadIdentity {
-        /// The application.
-        application: Application,
-        /// The projected service account token.
-        token_file: PathBuf,
-    },
-    /// An identity of the machine, from its instance metadata service.
+    /// A federated credential for the service account token that is projected into this file.
+    ServiceAccount(PathBuf),
+    /// A federated credential for a user-assigned identity of the machine.
     ManagedIdentity(ManagedIdentity),
 }
 
@@ -173,7 +178,7 @@ pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<Con
 
     let mut errors = Errors::default();
     let proxy = errors.keep(Proxy::from_environment(environment));
-    let application = identity::application_from_environment(environment, &mut errors);
+    let application = source::application_from_environment(environment, &mut errors);
     let credentials =
         (environment.variable(FEDERATED_TOKEN_FILE), environment.variable(CLIENT_SECRET));
     if let (Some(_), Some(_)) | (None, None) = credentials {
@@ -194,15 +199,13 @@ pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<Con
     for scope in &scopes {
         identity::check_scope(scope, SCOPES, &mut errors);
     }
-    let source = application.clone().and_then(|application| match credentials {
-        (Some(file), None) => {
-            Some(Source::WorkloadIdentity { application, token_file: PathBuf::from(file) })
-        }
-        (None, Some(secret)) => Some(Source::ClientSecret {
-            application,
-            secret: SecretLocation::Here(Secret::new(secret)),
-        }),
+    let credential = match credentials {
+        (Some(file), None) => Some(Credential::ServiceAccount(PathBuf::from(file))),
+        (None, Some(secret)) => Some(Credential::Secret(SecretLocation::Here(Secret::new(secret)))),
         _ => None,
+    };
+    let source = application.clone().zip(credential).map(|(application, credential)| {
+        Source::Application { application, credentials: vec![credential] }
     });
     if let (Some(application), Some(source), Some(proxy), true) =
         (application, source, proxy, errors.is_empty())
@@ -212,7 +215,12 @@ pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<Con
             authorities: vec![Authority { cloud, tenant }],
             identities: BTreeMap::from([(
                 ENVIRONMENT_IDENTITY.to_owned(),
-                Identity { source, scopes, capability: Capability::None },
+                Identity {
+                    source,
+                    scopes,
+                    delegated_scopes: Vec::new(),
+                    capability: Capability::None,
+                },
             )]),
             listen: Listen { api: listen::default_api(), admin: DEFAULT_ADMIN },
             ca_file: None,

@@ -9,6 +9,40 @@ use contract::{ErrorKind, TypedError};
 /// Longest piece of foreign text that is passed on, in characters.
 const MAX_FOREIGN: usize = 200;
 
+/// Why a source gives no token: what whoever asked is told, and what only the broker goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoToken {
+    /// The refusal.
+    pub error: Box<TypedError>,
+    /// It is the credential that is refused or cannot be read: another one of the same application
+    /// may do.
+    pub of_credential: bool,
+    /// When to try again.
+    pub pace: Pace,
+}
+
+/// How soon to try again, where nobody said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As the refusal's kind has it (`refresh::retry_after`).
+    ByKind,
+    /// Soon, then ever later: nobody but this machine is asked.
+    Soon,
+}
+
+impl NoToken {
+    /// A credential that cannot be read or made.
+    pub fn local(error: TypedError) -> Self {
+        Self { error: Box::new(error), of_credential: true, pace: Pace::Soon }
+    }
+}
+
+impl From<TypedError> for NoToken {
+    fn from(error: TypedError) -> Self {
+        Self { error: Box::new(error), of_credential: false, pace: Pace::ByKind }
+    }
+}
+
 /// A refusal of this kind, with nothing else known.
 pub fn failure(kind: ErrorKind, error: impl Into<String>) -> TypedError {
     TypedError::new(kind, error)

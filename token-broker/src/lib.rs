@@ -30,6 +30,7 @@ use keys::Keys;
 use metrics::Metrics;
 use reload::Reload;
 use server::{Listeners, Serving, State};
+use source::Means;
 use time::Clock;
 use tokens::{Entitlement, Tokens};
 
@@ -42,7 +43,12 @@ pub fn start(
     clock: &Arc<dyn Clock>,
 ) -> Arc<State> {
     let metrics = Arc::new(Metrics::default());
-    let entitlements = entitlements(&config.identities, transport, clock);
+    let means = Means {
+        transport: Arc::clone(transport),
+        clock: Arc::clone(clock),
+        metrics: Arc::clone(&metrics),
+    };
+    let entitlements = entitlements(&config.identities, &means);
     let keys = Keys::start(
         config.authorities.clone(),
         Arc::clone(transport),
@@ -57,11 +63,10 @@ pub fn start(
 /// What may be asked for with each identity.
 fn entitlements<'a>(
     identities: impl IntoIterator<Item = (&'a String, &'a Identity)>,
-    transport: &Arc<dyn Transport>,
-    clock: &Arc<dyn Clock>,
+    means: &Means,
 ) -> BTreeMap<String, Entitlement> {
     let entitled = |(name, identity): (&String, &Identity)| {
-        let source = source::from_config(&identity.source, transport, clock);
+        let source = source::from_config(name, &identity.source, means);
         let scopes = identity.scopes.clone();
         (name.clone(), Entitlement { source, scopes, capability: identity.capability })
     };

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use policy::document::ConfigError;
 use token_broker::{
     config::{
-        Api, Application, Config, ManagedIdentity, Source, document,
+        Api, Application, Config, Credential, ManagedIdentity, Source, document,
         environment::{Environment, ProcessEnvironment},
         from_environment,
     },
@@ -125,22 +125,34 @@ fn serve(config: Config, file: Option<PathBuf>) -> ExitCode {
 
 /// Where an identity's tokens come from.
 fn described(source: &Source) -> String {
-    let (kind, application) = match source {
-        Source::ClientSecret { application, .. } => ("client secret", application),
-        Source::ClientCertificate { application, .. } => ("client certificate", application),
-        Source::WorkloadIdentity { application, .. } => ("workload identity", application),
-        Source::ManagedIdentity(identity) => {
-            let (which, id) = match identity {
-                ManagedIdentity::SystemAssigned => return "the machine's own identity".to_owned(),
-                ManagedIdentity::ClientId(id) => ("client id", id),
-                ManagedIdentity::ObjectId(id) => ("object id", id),
-                ManagedIdentity::ResourceId(id) => ("resource id", id),
-            };
-            return format!("managed identity with {which} {id}");
-        }
+    let (application, credentials) = match source {
+        Source::Application { application, credentials } => (application, credentials),
+        Source::ManagedIdentity(identity) => return described_identity(identity),
     };
+    let kinds: Vec<String> = credentials
+        .iter()
+        .map(|credential| match credential {
+            Credential::Secret(_) => "client secret".to_owned(),
+            Credential::Certificate { .. } => "client certificate".to_owned(),
+            Credential::ServiceAccount(_) => "workload identity".to_owned(),
+            Credential::ManagedIdentity(identity) => {
+                format!("workload identity by {}", described_identity(identity))
+            }
+        })
+        .collect();
     let Application { cloud, tenant, client_id } = application;
-    format!("{kind}, application {client_id} of tenant {tenant} ({} cloud)", cloud.name())
+    let kinds = kinds.join(", then ");
+    format!("{kinds}, application {client_id} of tenant {tenant} ({} cloud)", cloud.name())
+}
+
+fn described_identity(identity: &ManagedIdentity) -> String {
+    let (which, id) = match identity {
+        ManagedIdentity::SystemAssigned => return "the machine's own identity".to_owned(),
+        ManagedIdentity::ClientId(id) => ("client id", id),
+        ManagedIdentity::ObjectId(id) => ("object id", id),
+        ManagedIdentity::ResourceId(id) => ("resource id", id),
+    };
+    format!("managed identity with {which} {id}")
 }
 
 /// What a good configuration means.
@@ -151,12 +163,17 @@ fn summary(config: &Config) -> String {
     }
     for (name, identity) in &config.identities {
         lines.push(format!(
-            "identity {name}: {}, {}{}",
+            "identity {name}: {}, {}{}{}",
             described(&identity.source),
             if identity.scopes.is_empty() {
                 "no scope: nothing can be asked for".to_owned()
             } else {
                 format!("scopes {}", identity.scopes.join(" "))
+            },
+            if identity.delegated_scopes.is_empty() {
+                String::new()
+            } else {
+                format!(", on behalf of users {}", identity.delegated_scopes.join(" "))
             },
             match identity.capability {
                 Capability::None => "",

@@ -17,6 +17,14 @@ struct ByIdentity {
     outcome: &'static str,
 }
 
+/// One of an identity's credentials, by its place in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCredential {
+    identity: String,
+    position: u32,
+    outcome: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfIdentity {
     identity: String,
@@ -76,6 +84,7 @@ pub enum ChallengeOutcome {
 pub struct Metrics {
     registry: Registry,
     acquisitions: Family<ByIdentity, Counter>,
+    credential_uses: Family<ByCredential, Counter>,
     token_requests: Family<ByIdentity, Counter>,
     token_life: Family<OfIdentity, Gauge>,
     challenges: Family<ByIdentity, Counter>,
@@ -98,6 +107,7 @@ impl Default for Metrics {
         registry.register("build", "Version of the broker, always 1", build);
         let metrics = Self {
             acquisitions: Family::default(),
+            credential_uses: Family::default(),
             token_requests: Family::default(),
             token_life: Family::default(),
             challenges: Family::default(),
@@ -116,6 +126,11 @@ impl Default for Metrics {
             "token_acquisitions",
             "Tokens asked of Entra, by identity and outcome (issued, or the kind of refusal)",
             metrics.acquisitions.clone(),
+        );
+        registry.register(
+            "credential_uses",
+            "Uses of an application's credentials, by identity, place in `credentials` and outcome (issued, or the kind of refusal)",
+            metrics.credential_uses.clone(),
         );
         registry.register(
             "token_requests",
@@ -188,6 +203,13 @@ impl Metrics {
         self.acquisitions
             .get_or_create(&ByIdentity { identity: identity.to_owned(), outcome })
             .inc();
+    }
+
+    /// An application proved itself, or failed to, with the credential at this place (from 0).
+    pub fn credential_used(&self, identity: &str, place: usize, outcome: &'static str) {
+        let position = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
+        let label = ByCredential { identity: identity.to_owned(), position, outcome };
+        self.credential_uses.get_or_create(&label).inc();
     }
 
     /// A token request of a configured identity (or of none) was answered.

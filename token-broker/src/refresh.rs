@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use contract::ErrorKind;
 
+use crate::failure::Pace;
+
 /// Longest `Retry-After` that is honoured (as MSAL does).
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// First delay after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// First delay while a person must act first: the same request has the same end until then.
+const FIRST_LASTING: Duration = Duration::from_secs(30);
 /// Longest delay while Entra or the way to it fails.
 const MAX_TRANSIENT: Duration = Duration::from_secs(60);
 /// Longest delay while a person must act first, here or on a configuration that spreads slowly
@@ -67,7 +71,13 @@ pub fn margin(life: Duration) -> Duration {
 ///
 /// What Entra asked for is honoured, with a bound: a wrong header must not stop the broker for
 /// ever.
-pub fn retry_after(kind: ErrorKind, failures: u32, told: Option<u64>, jitter: f64) -> Duration {
+pub fn retry_after(
+    kind: ErrorKind,
+    pace: Pace,
+    failures: u32,
+    told: Option<u64>,
+    jitter: f64,
+) -> Duration {
     let told = told.map(|seconds| Duration::from_secs(seconds).clamp(FIRST_RETRY, MAX_RETRY_AFTER));
     if is_verdict(kind) {
         // Up to a tenth more, so that many brokers do not look together.
@@ -77,15 +87,15 @@ pub fn retry_after(kind: ErrorKind, failures: u32, told: Option<u64>, jitter: f6
     if let Some(told) = told {
         return told;
     }
-    let longest = match kind {
-        ErrorKind::Throttled => return THROTTLED,
-        ErrorKind::Transient => MAX_TRANSIENT,
-        _ => MAX_LASTING,
+    let (first, longest) = match (kind, pace) {
+        (ErrorKind::Transient, _) | (_, Pace::Soon) => (FIRST_RETRY, MAX_TRANSIENT),
+        (ErrorKind::Throttled, Pace::ByKind) => return THROTTLED,
+        (_, Pace::ByKind) => (FIRST_LASTING, MAX_LASTING),
     };
     let doubled = 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
-    let delay = FIRST_RETRY.saturating_mul(doubled).min(longest);
+    let delay = first.saturating_mul(doubled).min(longest);
     // Up to a quarter less, never below the first delay.
-    delay.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0)).max(FIRST_RETRY)
+    delay.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0)).max(first)
 }
 
 /// Whether Entra has judged the principal, so that the same call has the same end until something
@@ -167,8 +177,13 @@ mod tests {
             (Transient, 7, None, 0.0, 60_000),
             (Transient, 7, None, 1.0, 45_000),
             (Transient, u32::MAX, None, 0.0, 60_000),
-            (Config, 9, None, 0.0, 256_000),
+            // Not asked again quickly: a person must act, or a federated credential spread.
+            (Config, 1, None, 0.0, 30_000),
+            (Config, 2, None, 0.0, 60_000),
+            (Credential, 4, None, 0.0, 240_000),
+            (Credential, 4, None, 1.0, 180_000),
             (Credential, 10, None, 0.0, 300_000),
+            (Config, 1, Some(5), 0.0, 5_000),
             (Throttled, 1, None, 0.5, 60_000),
             (Throttled, 1, Some(7), 0.5, 7_000),
             (Transient, 5, Some(0), 0.5, 1_000),
@@ -183,9 +198,17 @@ mod tests {
             (ClaimsChallenge, 1, Some(3_000), 0.0, 3_000_000),
         ];
         for (kind, failures, told, jitter, expected) in cases {
-            let found = retry_after(kind, failures, told, jitter).as_millis();
+            let found = retry_after(kind, Pace::ByKind, failures, told, jitter).as_millis();
             assert_eq!(found, expected, "{kind:?} {failures} {told:?} {jitter}");
         }
+        // What asks only this machine.
+        for (kind, failures, expected) in
+            [(Config, 1, 1_000), (Config, 3, 4_000), (Config, 9, 60_000), (Throttled, 2, 2_000)]
+        {
+            let found = retry_after(kind, Pace::Soon, failures, None, 0.0).as_millis();
+            assert_eq!(found, expected, "{kind:?} {failures}");
+        }
+        assert_eq!(retry_after(Throttled, Pace::Soon, 1, Some(7), 0.0), seconds(7));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
     entitlements, file,
     https::{Replaceable, Transport},
     server::{Serving, State},
+    source::Means,
 };
 
 /// How often the file is read.
@@ -134,12 +135,13 @@ impl Reload {
         );
         let transport: Arc<dyn Transport> = Arc::<Replaceable>::clone(&self.transport);
         let before = state.serving();
+        let means = Means {
+            transport,
+            clock: Arc::clone(before.tokens.clock()),
+            metrics: Arc::clone(&state.metrics),
+        };
         state.replace(Serving {
-            tokens: Arc::new(
-                before
-                    .tokens
-                    .followed_by(&same, entitlements(other, &transport, before.tokens.clock())),
-            ),
+            tokens: Arc::new(before.tokens.followed_by(&same, entitlements(other, &means))),
             keys: Arc::new(before.keys.followed_by(next.authorities.clone())),
         });
         let gone = self.in_force.identities.keys();

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use policy::cloud::Cloud;
-use token_broker::config::{Api, DEFAULT_SOCKET, SecretLocation, Source, from_environment};
+use token_broker::config::{
+    Api, Credential, DEFAULT_SOCKET, SecretLocation, Source, from_environment,
+};
 
 use crate::support::{CLIENT, SECRET, TENANT, environment};
 
@@ -28,9 +30,10 @@ fn the_webhooks_variables_and_scopes_are_a_configuration() {
     ]))
     .unwrap();
     let identity = &config.identities["default"];
-    let Source::WorkloadIdentity { application, token_file } = &identity.source else {
+    let Source::Application { application, credentials } = &identity.source else {
         panic!("{identity:?}")
     };
+    let [Credential::ServiceAccount(token_file)] = &credentials[..] else { panic!("{identity:?}") };
     assert_eq!(application.cloud, Cloud::UsGovernment);
     assert_eq!((application.tenant.as_str(), application.client_id.as_str()), (TENANT, CLIENT));
     assert!(token_file.ends_with("azure-identity-token"));
@@ -46,9 +49,11 @@ fn the_webhooks_variables_and_scopes_are_a_configuration() {
 #[test]
 fn a_secret_in_the_environment_is_taken_and_not_shown() {
     let config = from_environment(&environment(&[])).unwrap();
-    let Source::ClientSecret { secret: SecretLocation::Here(secret), application } =
-        &config.identities["default"].source
+    let Source::Application { application, credentials } = &config.identities["default"].source
     else {
+        panic!("{config:?}")
+    };
+    let [Credential::Secret(SecretLocation::Here(secret))] = &credentials[..] else {
         panic!("{config:?}")
     };
     assert_eq!(secret.expose(), SECRET);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use policy::cloud::Cloud;
 use token_broker::{
-    config::{Api, Config, DEFAULT_SOCKET, SecretLocation, Source, document::read},
+    config::{Api, Config, Credential, DEFAULT_SOCKET, SecretLocation, Source, document::read},
     entra::claims::Capability,
 };
 
@@ -71,20 +71,22 @@ fn a_good_file_is_read_in_full() {
             "https://login.partner.microsoftonline.cn/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0",
         ]
     );
-    let Source::ClientSecret { application, secret: SecretLocation::File(file) } =
-        &config.identities["default"].source
+    let Source::Application { application, credentials } = &config.identities["default"].source
     else {
+        panic!("{config:?}")
+    };
+    let [Credential::Secret(SecretLocation::File(file))] = &credentials[..] else {
         panic!("{config:?}")
     };
     // Neither says a cloud: that of the environment.
     assert_eq!(application.cloud, Cloud::UsGovernment);
     assert_eq!((application.tenant.as_str(), application.client_id.as_str()), (TENANT, CLIENT));
     assert_eq!(file, &PathBuf::from("/run/secrets/app"));
-    let Source::WorkloadIdentity { application, token_file } =
-        &config.identities["federated"].source
+    let Source::Application { application, credentials } = &config.identities["federated"].source
     else {
         panic!("{config:?}")
     };
+    let [Credential::ServiceAccount(token_file)] = &credentials[..] else { panic!("{config:?}") };
     assert_eq!(application.client_id, CLIENT);
     assert_eq!(token_file, &PathBuf::from("/var/run/token"));
     assert!(config.identities["federated"].scopes.is_empty());
@@ -110,7 +112,7 @@ fn what_may_be_left_out_has_its_default() {
     );
     assert_eq!(config.listen.api, Api::Tcp("127.0.0.1:7171".parse().unwrap()));
     let with_cloud = GOOD.replace("client_secret:", "client_secret:\n      cloud: china");
-    let Source::ClientSecret { application, .. } = &good(&with_cloud).identities["default"].source
+    let Source::Application { application, .. } = &good(&with_cloud).identities["default"].source
     else {
         panic!("{with_cloud}")
     };
@@ -164,7 +166,7 @@ ca_file: [x]
 keys: {}
 ",
         &[
-            ("authorities[0].cloud", "`public`, `us-government` or `china`"),
+            ("authorities[0].cloud", "`public`, `us-government`, `china`"),
             ("authorities[0].tenants[0]", "GUID in lower case, or `organizations`"),
             ("authorities[0].tenants[1]", "GUID in lower case"),
             ("authorities[1].cloud", "missing"),

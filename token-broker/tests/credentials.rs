@@ -8,7 +8,7 @@ use std::{
 };
 
 use contract::ErrorKind;
-use token_broker::config::{Config, SecretLocation, Source};
+use token_broker::config::{Config, Credential, SecretLocation, Source};
 
 use crate::support::{Broker, Endpoint, Entra, Reply, config, pass, seconds};
 
@@ -20,23 +20,21 @@ fn file(directory: &Path, content: &str, mode: u32) -> PathBuf {
 }
 
 /// One scope, so that one task reads the file.
-fn with(change: impl FnOnce(token_broker::config::Application) -> Source) -> Config {
+fn with(credential: Credential) -> Config {
     let mut config = config();
     let identity = config.identities.get_mut("default").unwrap();
-    let Source::ClientSecret { application, .. } = identity.source.clone() else { unreachable!() };
-    identity.source = change(application);
+    let Source::Application { credentials, .. } = &mut identity.source else { unreachable!() };
+    *credentials = vec![credential];
     identity.scopes.truncate(1);
     config
 }
 
 fn with_secret(path: &Path) -> Config {
-    let secret = SecretLocation::File(path.to_owned());
-    with(|application| Source::ClientSecret { application, secret })
+    with(Credential::Secret(SecretLocation::File(path.to_owned())))
 }
 
 fn with_token(path: &Path) -> Config {
-    let token_file = path.to_owned();
-    with(|application| Source::WorkloadIdentity { application, token_file })
+    with(Credential::ServiceAccount(path.to_owned()))
 }
 
 #[tokio::test(start_paused = true)]

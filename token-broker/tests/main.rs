@@ -20,6 +20,8 @@ mod config_file;
 mod credentials;
 mod key_refresh;
 mod key_sets;
+mod ladder;
+mod managed_assertion;
 mod managed_identity;
 mod peers;
 mod readiness;

@@ -5,7 +5,7 @@ use std::{fs::write, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use contract::ErrorKind;
 use serde_json::json;
-use token_broker::config::{Config, SecretLocation, Source};
+use token_broker::config::{Config, Credential, SecretLocation, Source};
 
 use crate::support::{
     Broker, Endpoint, Entra, OTHER_SCOPE, Reply, SCOPE, START, ask, config, get, pass, post,
@@ -33,8 +33,8 @@ fn calls(entra: &Entra) -> usize {
 fn with_file(path: PathBuf) -> Config {
     let mut config = config();
     let identity = config.identities.get_mut("default").unwrap();
-    let Source::ClientSecret { application, .. } = identity.source.clone() else { unreachable!() };
-    identity.source = Source::ClientSecret { application, secret: SecretLocation::File(path) };
+    let Source::Application { credentials, .. } = &mut identity.source else { unreachable!() };
+    *credentials = vec![Credential::Secret(SecretLocation::File(path))];
     identity.scopes.truncate(1);
     config
 }

@@ -29,14 +29,15 @@ pub struct RawConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "`cloud` and `tenants`")]
 pub struct RawAuthority {
-    /// `public`, `us-government` or `china`. Required.
+    /// `public`, `us-government`, `china`, `france`, `germany` or `singapore`. Required.
     pub cloud: Option<String>,
     /// Tenant ids (GUIDs in lower case), or `organizations` for the keys of any Entra tenant.
     /// Required, at least one.
     pub tenants: Option<Vec<Option<String>>>,
 }
 
-/// One identity: where its tokens come from (exactly one source), and for what they may be asked.
+/// One identity: where its tokens come from (exactly one of the first five), and for what they may
+/// be asked.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a source and `scopes`")]
@@ -45,13 +46,23 @@ pub struct RawIdentity {
     pub client_secret: Option<RawClientSecret>,
     /// An application with a certificate.
     pub client_certificate: Option<RawClientCertificate>,
-    /// An application with a federated credential for the pod's service account token.
+    /// An application with a federated credential for the pod's service account token, or for a
+    /// managed identity.
     pub workload_identity: Option<RawWorkloadIdentity>,
     /// A managed identity of the machine, from its instance metadata service.
     pub managed_identity: Option<RawManagedIdentity>,
+    /// An application with one to eight credentials, each a mapping with one of `client_secret`,
+    /// `client_certificate` and `workload_identity`, all of the same cloud, tenant and client id.
+    /// They are tried in order; the next one only when Entra refuses the one before as a
+    /// credential, or it cannot be read.
+    pub credentials: Option<Vec<Option<RawCredential>>>,
     /// The scopes that may be asked for, each `<resource>/.default`. Required; an empty list
     /// denies all.
     pub scopes: Option<Vec<Option<String>>>,
+    /// The scopes that may be asked for on behalf of a user, compared exactly, each
+    /// `<resource>/<permission>` or `<resource>/.default`. Without it none; not with
+    /// `managed_identity`, which acts for no user.
+    pub delegated_scopes: Option<Vec<Option<String>>>,
     /// `[cp1]`: the identity's tokens for rules with `claims_challenges: true` are asked for as
     /// ones that can be refused at any moment (continuous access evaluation). They live up to 28
     /// hours, and the filter answers their resource's challenges. Without it no token is asked for
@@ -59,13 +70,25 @@ pub struct RawIdentity {
     pub client_capabilities: Option<Vec<Option<String>>>,
 }
 
+/// One credential of an application: exactly one of these.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "one credential")]
+pub struct RawCredential {
+    /// A client secret.
+    pub client_secret: Option<RawClientSecret>,
+    /// A certificate.
+    pub client_certificate: Option<RawClientCertificate>,
+    /// A federated credential.
+    pub workload_identity: Option<RawWorkloadIdentity>,
+}
+
 /// Client credentials with an assertion that a certificate's key signs.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "`tenant`, `client_id` and `file`")]
 pub struct RawClientCertificate {
-    /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
-    /// `public`.
+    /// As in `authorities`; without it the cloud of `AZURE_AUTHORITY_HOST`, else `public`.
     pub cloud: Option<String>,
     /// Tenant id. Required.
     pub tenant: Option<String>,
@@ -101,8 +124,7 @@ pub struct RawManagedIdentity {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "`tenant`, `client_id` and `file`")]
 pub struct RawClientSecret {
-    /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
-    /// `public`.
+    /// As in `authorities`; without it the cloud of `AZURE_AUTHORITY_HOST`, else `public`.
     pub cloud: Option<String>,
     /// Tenant id. Required.
     pub tenant: Option<String>,
@@ -118,8 +140,7 @@ pub struct RawClientSecret {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a mapping, which may be empty")]
 pub struct RawWorkloadIdentity {
-    /// `public`, `us-government` or `china`; without it the cloud of `AZURE_AUTHORITY_HOST`, else
-    /// `public`.
+    /// As in `authorities`; without it the cloud of `AZURE_AUTHORITY_HOST`, else `public`.
     pub cloud: Option<String>,
     /// Tenant id; without it `AZURE_TENANT_ID`.
     pub tenant: Option<String>,
@@ -128,6 +149,8 @@ pub struct RawWorkloadIdentity {
     /// Path of the projected service account token, read at each acquisition; without it
     /// `AZURE_FEDERATED_TOKEN_FILE`.
     pub token_file: Option<String>,
+    /// In place of `token_file`: the user-assigned managed identity whose token is the proof.
+    pub managed_identity: Option<RawManagedIdentity>,
 }
 
 /// The listeners.

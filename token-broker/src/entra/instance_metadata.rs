@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::ManagedIdentity,
-    failure::{failure, sanitised},
+    failure::{NoToken, Pace, failure, sanitised},
     https::{Answer, Transport, metadata_uri},
 };
 
@@ -29,12 +29,14 @@ pub async fn token(
     transport: &dyn Transport,
     identity: &ManagedIdentity,
     wanted: Wanted<'_>,
-) -> Result<Acquired, TypedError> {
+) -> Result<Acquired, NoToken> {
     if wanted.claims.is_some() {
-        return Err(failure(
-            ErrorKind::Denied,
-            "claims_not_supported: the instance metadata service takes no claims",
-        ));
+        let what = "claims_not_supported: the instance metadata service takes no claims";
+        return Err(failure(ErrorKind::Denied, what).into());
+    }
+    if wanted.assertion.is_some() {
+        let what = "on_behalf_of_not_supported: a managed identity acts for no user";
+        return Err(failure(ErrorKind::Config, what).into());
     }
     let correlation_id = Uuid::new_v4().to_string();
     let request = request(identity, wanted.scope, &correlation_id).map_err(|_malformed| {
@@ -42,15 +44,16 @@ pub async fn token(
     })?;
     let outcome = match transport.send(request, MAX_ANSWER_BYTES).await {
         Ok(answer) if answer.status == StatusCode::OK => {
-            take(&answer.body, identity, &correlation_id)
+            take(&answer.body, identity, &correlation_id).map_err(NoToken::from)
         }
         Ok(answer) => Err(refused(&answer)),
         Err(failed) => {
-            Err(failure(ErrorKind::Transient, format!("metadata_service_unreachable: {failed}")))
+            let what = format!("metadata_service_unreachable: {failed}");
+            Err(failure(ErrorKind::Transient, what).into())
         }
     };
     outcome.map_err(|mut refused| {
-        refused.correlation_id.get_or_insert(correlation_id);
+        refused.error.correlation_id.get_or_insert(correlation_id);
         refused
     })
 }
@@ -110,9 +113,12 @@ struct ErrorAnswer {
     error: Option<String>,
 }
 
-/// What may pass by itself: what Microsoft lists for retries, and 410, which is an update of the
-/// service and takes up to 70 s. Any other refusal is for a person.
-fn refused(answer: &Answer) -> TypedError {
+/// How often a service that is being updated is asked; the update takes up to 70 s.
+const UPDATE_PAUSE_SECONDS: u64 = 10;
+
+/// What may pass by itself: what Microsoft lists for retries, all with a delay that doubles, and 410
+/// for an update of the service. Any other refusal is for a person.
+fn refused(answer: &Answer) -> NoToken {
     let body: ErrorAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
     let error = sanitised(body.error.as_deref().unwrap_or("no error code"));
     let status = answer.status.as_u16();
@@ -125,8 +131,11 @@ fn refused(answer: &Answer) -> TypedError {
         _ => (ErrorKind::Config, "is the identity assigned to this machine, the scope right?"),
     };
     let mut refused = failure(kind, format!("metadata_service_status_{status}: {error}: {hint}"));
-    refused.retry_after = refusal::retry_after(&answer.headers);
-    refused
+    refused.retry_after = refusal::retry_after(&answer.headers)
+        .or_else(|| (answer.status == StatusCode::GONE).then_some(UPDATE_PAUSE_SECONDS));
+    // The machine's own service without a word about when: not the minute that Entra wants.
+    let pace = if kind == ErrorKind::Throttled { Pace::Soon } else { Pace::ByKind };
+    NoToken { error: Box::new(refused), of_credential: kind == ErrorKind::Config, pace }
 }
 
 #[cfg(test)]
@@ -193,7 +202,7 @@ mod tests {
             let body = br#"{"error":"invalid_request","error_description":"Identity not found"}"#;
             let status = StatusCode::from_u16(status).unwrap();
             let body = Zeroizing::new(body.to_vec());
-            let found = refused(&Answer { status, headers, body });
+            let NoToken { error: found, .. } = refused(&Answer { status, headers, body });
             assert_eq!((found.kind, found.retry_after), (expected, Some(7)), "{status}");
             assert!(found.error.contains("invalid_request"), "{}", found.error);
         }

@@ -8,12 +8,20 @@ use contract::{ErrorKind, TypedError};
 use hyper::{HeaderMap, StatusCode, http::header::RETRY_AFTER};
 use serde::Deserialize;
 
-use crate::{failure::failure, https::Answer};
+use crate::{
+    failure::{NoToken, Pace, failure},
+    https::Answer,
+};
 
 /// Longest claims challenge that is passed on.
 const MAX_CLAIMS_BYTES: usize = 4 * 1024;
 /// After "the application is looping" Entra wants quiet, and does not say how long.
 const LOOP_PAUSE_SECONDS: u64 = 300;
+
+/// An assertion's signature or audience does not hold.
+const ASSERTION_REFUSED: u64 = 50013;
+/// No federated credential of the application fits the assertion; a new one takes minutes to work.
+const FEDERATION_UNMATCHED: [u64; 5] = [70021, 700_211, 700_212, 700_213, 700_229];
 
 #[derive(Default, Deserialize)]
 struct ErrorAnswer {
@@ -25,12 +33,29 @@ struct ErrorAnswer {
     claims: Option<String>,
 }
 
-/// What a non-200 answer means.
-pub fn read(answer: &Answer) -> TypedError {
+/// What a non-200 answer means, to a request on behalf of a user or to one of the application's own.
+pub fn read(answer: &Answer, on_behalf_of: bool) -> NoToken {
     let body: ErrorAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
+    // The same code for the application's federated token and for a user's.
+    let of_user = on_behalf_of && body.error_codes.contains(&ASSERTION_REFUSED);
+    let unmatched = body.error_codes.iter().any(|code| FEDERATION_UNMATCHED.contains(code));
+    let error = refused(answer, body, of_user);
+    let of_credential =
+        error.kind == ErrorKind::Credential || (error.kind == ErrorKind::Config && unmatched);
+    NoToken { error: Box::new(error), of_credential, pace: Pace::ByKind }
+}
+
+fn refused(answer: &Answer, body: ErrorAnswer, of_user: bool) -> TypedError {
     let error = body.error.as_deref().filter(|error| is_word(error)).unwrap_or_default();
-    let kind = kind(answer.status, error, &body.error_codes, body.claims.is_some());
-    let mut refused = failure(kind, text(answer.status, error, &body.error_codes, kind));
+    let kind = match of_user {
+        true => ErrorKind::ClaimsChallenge,
+        false => kind(answer.status, error, &body.error_codes, body.claims.is_some()),
+    };
+    let text = match of_user {
+        true => format!("{error} AADSTS{ASSERTION_REFUSED}: the user's token is not accepted"),
+        false => text(answer.status, error, &body.error_codes, kind),
+    };
+    let mut refused = failure(kind, text);
     refused.retry_after = retry_after(&answer.headers)
         .or_else(|| body.error_codes.contains(&50196).then_some(LOOP_PAUSE_SECONDS));
     if kind == ErrorKind::ClaimsChallenge {
@@ -200,6 +225,10 @@ mod tests {
         }
     }
 
+    fn app(answer: &Answer) -> TypedError {
+        *read(answer, false).error
+    }
+
     #[test]
     fn b08_every_class_of_refusal_has_its_kind() {
         use ErrorKind::{ClaimsChallenge, Config, Credential, Disabled, Throttled, Transient};
@@ -234,7 +263,7 @@ mod tests {
             (401, r#"{"error":"invalid_client","claims":"{}"}"#, Credential),
         ];
         for (status, body, expected) in cases {
-            assert_eq!(read(&answer(status, body)).kind, expected, "{status} {body}");
+            assert_eq!(app(&answer(status, body)).kind, expected, "{status} {body}");
         }
     }
 
@@ -272,7 +301,7 @@ mod tests {
         for (kind, codes) in classes {
             for code in codes {
                 let body = format!(r#"{{"error":"invalid_request","error_codes":[{code}]}}"#);
-                let refused = read(&answer(400, &body));
+                let refused = app(&answer(400, &body));
                 assert_eq!(refused.kind, kind, "{code}");
                 let hint = hint(*code).unwrap_or_else(|| panic!("{code} does not say what to do"));
                 assert_eq!(refused.error, format!("invalid_request AADSTS{code}: {hint}"));
@@ -281,8 +310,48 @@ mod tests {
     }
 
     #[test]
+    fn only_what_another_credential_could_mend_is_of_the_credential() {
+        let cases = [
+            (7_000_215, true),
+            (7_000_222, true),
+            (700_024, true),
+            (700_027, true),
+            (1_000_502, true),
+            (50_013, true),
+            (70_021, true),
+            (700_213, true),
+            // The application itself, the scope, the tenant, a policy, load.
+            (700_016, false),
+            (70_011, false),
+            (90_002, false),
+            (500_011, false),
+            (53_003, false),
+            (7_000_112, false),
+            (90_055, false),
+            (90_033, false),
+        ];
+        for (code, expected) in cases {
+            let body = format!(r#"{{"error":"invalid_request","error_codes":[{code}]}}"#);
+            assert_eq!(read(&answer(400, &body), false).of_credential, expected, "{code}");
+        }
+        assert!(!read(&answer(503, ""), false).of_credential);
+    }
+
+    #[test]
+    fn a_users_refused_token_is_the_users_to_renew() {
+        let body = r#"{"error":"invalid_grant","error_codes":[50013]}"#;
+        let refused = read(&answer(400, body), true);
+        assert_eq!(
+            (refused.error.kind, refused.of_credential),
+            (ErrorKind::ClaimsChallenge, false)
+        );
+        assert!(refused.error.error.starts_with("invalid_grant AADSTS50013: the user's token"));
+        assert_eq!(read(&answer(400, body), false).error.kind, ErrorKind::Credential);
+    }
+
+    #[test]
     fn the_text_names_error_code_and_remedy_and_never_the_description() {
-        let refused = read(&answer(
+        let refused = app(&answer(
             401,
             r#"{"error":"invalid_client","error_codes":[7000215],
                 "error_description":"AADSTS7000215: Invalid client secret 'hunter2'",
@@ -294,13 +363,13 @@ mod tests {
         );
         assert_eq!(refused.correlation_id.as_deref(), Some("0a-1"));
         assert_eq!(refused.trace_id, None);
-        let odd = read(&answer(400, r#"{"error":"Bearer eyJ0"}"#));
+        let odd = app(&answer(400, r#"{"error":"Bearer eyJ0"}"#));
         assert_eq!(odd.error, "entra_status_400: not an answer of the token endpoint");
     }
 
     #[test]
     fn claims_are_passed_on_only_with_a_challenge_and_only_as_small_json() {
-        let claims = |body: &str| read(&answer(400, body)).claims;
+        let claims = |body: &str| app(&answer(400, body)).claims;
         let asked = r#"{"error":"interaction_required","claims":"{\"access_token\":{}}"}"#;
         assert_eq!(claims(asked).as_deref(), Some(r#"{"access_token":{}}"#));
         assert_eq!(claims(r#"{"error":"interaction_required","claims":"x"}"#), None);
@@ -320,7 +389,7 @@ mod tests {
             if let Some(date) = date {
                 answer.headers.insert(hyper::header::DATE, HeaderValue::from_static(date));
             }
-            read(&answer).retry_after
+            app(&answer).retry_after
         };
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(told("120", None), Some(120));
@@ -328,7 +397,7 @@ mod tests {
         assert_eq!(told("Sun, 06 Nov 1994 08:40:37 GMT", date), Some(0));
         assert_eq!(told("soon", None), None);
         assert_eq!(told("-1", None), None);
-        let looping = read(&answer(400, r#"{"error":"invalid_grant","error_codes":[50196]}"#));
+        let looping = app(&answer(400, r#"{"error":"invalid_grant","error_codes":[50196]}"#));
         assert_eq!(looping.retry_after, Some(300));
     }
 }

@@ -1,5 +1,7 @@
-//! The v2.0 token endpoint with the client credentials grant
-//! (learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow).
+//! The v2.0 token endpoint: tokens of an application itself by the client credentials grant
+//! (learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow), and those of a
+//! user by the on-behalf-of flow
+//! (learn.microsoft.com/entra/identity-platform/v2-oauth2-on-behalf-of-flow).
 //!
 //! Makes the request, and takes from the answer only what is sound: a Bearer token that can stand
 //! in a header, with a sane end.
@@ -15,7 +17,7 @@ use uuid::Uuid;
 use super::refusal;
 use crate::{
     config::Application,
-    failure::failure,
+    failure::{NoToken, failure},
     https::{Transport, TransportFailure, login_uri},
 };
 
@@ -27,16 +29,19 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// (learn.microsoft.com/entra/identity/conditional-access/concept-continuous-access-evaluation);
 /// the hour more is for rounding.
 const MAX_LIFE_SECONDS: u64 = 29 * 3_600;
-/// RFC 7523 §2.2.
+/// RFC 7523 §2.2: how a client proves itself.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// RFC 7523 §2.1: a token as the grant.
+const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
 /// How an application proves that it is itself.
-#[derive(Debug, Clone, Copy)]
-pub enum Proof<'a> {
+#[derive(Debug, Clone)]
+pub enum Proof {
     /// A client secret.
-    Secret(&'a Secret),
-    /// A signed assertion, for federation the service account's token.
-    Assertion(&'a Secret),
+    Secret(Secret),
+    /// A signed assertion; for federation somebody else's token.
+    Assertion(Secret),
 }
 
 /// A token as Entra gave it.
@@ -55,38 +60,38 @@ pub struct Acquired {
 /// What a token is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// The resource, as `<resource>/.default`.
+    /// One scope; for the application itself `<resource>/.default`.
     pub scope: &'a str,
+    /// The user's token on whose behalf; without it the token is the application's own.
+    pub assertion: Option<&'a Secret>,
     /// The `claims` parameter, where there is one.
     pub claims: Option<&'a str>,
 }
 
-/// Asks for a token of the application itself.
-pub async fn client_credentials(
+/// Asks for a token of the application itself, or on behalf of a user.
+pub async fn ask(
     transport: &dyn Transport,
     application: &Application,
     wanted: Wanted<'_>,
-    proof: Proof<'_>,
-) -> Result<Acquired, TypedError> {
+    proof: &Proof,
+) -> Result<Acquired, NoToken> {
     let correlation_id = Uuid::new_v4().to_string();
     let request = request(application, wanted, proof, &correlation_id).map_err(|_malformed| {
         failure(ErrorKind::Config, "malformed_request: the identity makes no valid request")
     })?;
     let outcome = match transport.send(request, MAX_ANSWER_BYTES).await {
         Ok(answer) if answer.status == hyper::StatusCode::OK => {
-            accept(&answer.body).map(|(access_token, life, refresh_in)| Acquired {
-                access_token,
-                life,
-                refresh_in,
-                correlation_id: refusal::correlation_id(&answer.headers)
-                    .unwrap_or_else(|| correlation_id.clone()),
+            let id = refusal::correlation_id(&answer.headers);
+            accept(&answer.body).map_err(NoToken::from).map(|(access_token, life, refresh_in)| {
+                let correlation_id = id.unwrap_or_else(|| correlation_id.clone());
+                Acquired { access_token, life, refresh_in, correlation_id }
             })
         }
-        Ok(answer) => Err(refusal::read(&answer)),
-        Err(failed) => Err(unreachable_entra(&failed)),
+        Ok(answer) => Err(refusal::read(&answer, wanted.assertion.is_some())),
+        Err(failed) => Err(unreachable_entra(&failed).into()),
     };
     outcome.map_err(|mut refused| {
-        refused.correlation_id.get_or_insert(correlation_id);
+        refused.error.correlation_id.get_or_insert(correlation_id);
         refused
     })
 }
@@ -94,13 +99,18 @@ pub async fn client_credentials(
 fn request(
     application: &Application,
     wanted: Wanted<'_>,
-    proof: Proof<'_>,
+    proof: &Proof,
     correlation_id: &str,
 ) -> Result<Request<Secret>, hyper::http::Error> {
     let mut form = form_urlencoded::Serializer::new(String::new());
-    form.append_pair("client_id", &application.client_id)
-        .append_pair("scope", wanted.scope)
-        .append_pair("grant_type", "client_credentials");
+    form.append_pair("client_id", &application.client_id).append_pair("scope", wanted.scope);
+    match wanted.assertion {
+        None => form.append_pair("grant_type", "client_credentials"),
+        Some(assertion) => form
+            .append_pair("grant_type", JWT_BEARER_GRANT)
+            .append_pair("requested_token_use", "on_behalf_of")
+            .append_pair("assertion", assertion.expose()),
+    };
     match proof {
         Proof::Secret(secret) => form.append_pair("client_secret", secret.expose()),
         Proof::Assertion(assertion) => form
@@ -250,9 +260,9 @@ mod tests {
             client_id: "c".to_owned(),
         };
         let secret = Secret::new("s+/=& ~");
-        let plain = |scope| Wanted { scope, claims: None };
+        let plain = |scope| Wanted { scope, assertion: None, claims: None };
         let graph = plain("https://graph.microsoft.us/.default");
-        let sent = request(&application, graph, Proof::Secret(&secret), "id-1").unwrap();
+        let sent = request(&application, graph, &Proof::Secret(secret.clone()), "id-1").unwrap();
         assert_eq!(sent.uri(), "https://login.microsoftonline.us/t/oauth2/v2.0/token");
         assert_eq!(sent.method(), Method::POST);
         assert_eq!(sent.headers()["client-request-id"], "id-1");
@@ -263,16 +273,26 @@ mod tests {
             "client_id=c&scope=https%3A%2F%2Fgraph.microsoft.us%2F.default\
              &grant_type=client_credentials&client_secret=s%2B%2F%3D%26+%7E"
         );
-        let sent = request(&application, plain("a"), Proof::Assertion(&Secret::new("j.w.t")), "i")
-            .unwrap();
+        let proof = Proof::Assertion(Secret::new("j.w.t"));
+        let sent = request(&application, plain("a"), &proof, "i").unwrap();
         assert_eq!(
             sent.body().expose(),
             "client_id=c&scope=a&grant_type=client_credentials\
              &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
              &client_assertion=j.w.t"
         );
-        let challenged = Wanted { scope: "a", claims: Some(r#"{"access_token":{}}"#) };
-        let sent = request(&application, challenged, Proof::Secret(&secret), "i").unwrap();
+        let user = Secret::new("u.s.er");
+        let delegated = Wanted { assertion: Some(&user), ..plain("https://x/User.Read") };
+        let sent = request(&application, delegated, &Proof::Secret(secret.clone()), "i").unwrap();
+        assert_eq!(
+            sent.body().expose(),
+            "client_id=c&scope=https%3A%2F%2Fx%2FUser.Read\
+             &grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer\
+             &requested_token_use=on_behalf_of&assertion=u.s.er\
+             &client_secret=s%2B%2F%3D%26+%7E"
+        );
+        let challenged = Wanted { claims: Some(r#"{"access_token":{}}"#), ..plain("a") };
+        let sent = request(&application, challenged, &Proof::Secret(secret), "i").unwrap();
         assert!(sent.body().expose().ends_with("&claims=%7B%22access_token%22%3A%7B%7D%7D"));
     }
 }

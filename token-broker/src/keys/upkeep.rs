@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::Slot;
 use crate::{
     entra::discovery::{self, NoKeys},
+    failure::Pace,
     https::Transport,
     metrics::Metrics,
     refresh,
@@ -75,7 +76,8 @@ fn take(slot: &Slot, keys: Vec<Jwk>, unix_now: u64) -> Duration {
 }
 
 fn leave(slot: &Slot, refused: &NoKeys, failures: u32) -> Duration {
-    let pause = refresh::retry_after(ErrorKind::Transient, failures, None, fastrand::f64());
+    let pause =
+        refresh::retry_after(ErrorKind::Transient, Pace::ByKind, failures, None, fastrand::f64());
     tracing::warn!(
         authority = slot.issuer,
         reason = %refused,

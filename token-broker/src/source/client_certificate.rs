@@ -1,4 +1,4 @@
-//! An application with a certificate: its key signs an assertion for each request.
+//! A certificate: its key signs an assertion for each request.
 //!
 //! Certificates are renewed while the broker runs, and the new one may be half-written, or not
 //! registered yet: so the one that worked last is kept until its successor works.
@@ -8,26 +8,26 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use contract::{ErrorKind, Secret, TypedError};
+use contract::{ErrorKind, Secret};
 
 use super::{
-    Fingerprint, TokenSource,
+    Fingerprint,
+    credential::{Credential, Presented},
     credential_file::{Content, CredentialFile, Readers},
 };
 use crate::{
     config::{Application, AssertionAlgorithm},
     entra::{
         client_assertion::Certificate,
-        token_endpoint::{Acquired, Proof, Wanted, client_credentials, token_uri},
+        token_endpoint::{Proof, token_uri},
     },
-    failure::failure,
-    https::{Boxed, Transport},
+    failure::{NoToken, failure},
+    https::Boxed,
     time::Clock,
 };
 
 /// The key and the certificate are in one file.
 pub(super) struct ClientCertificate {
-    transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     application: Application,
     file: CredentialFile,
@@ -38,48 +38,28 @@ pub(super) struct ClientCertificate {
 
 impl ClientCertificate {
     pub(super) fn new(
-        transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
         application: Application,
         file: PathBuf,
         algorithm: AssertionAlgorithm,
     ) -> Self {
         let file = CredentialFile::new(file, Readers::NotEveryone, Content::Pem);
-        Self { transport, clock, application, file, algorithm, worked: Mutex::default() }
+        Self { clock, application, file, algorithm, worked: Mutex::default() }
     }
 
-    async fn ask(&self, wanted: Wanted<'_>) -> Result<Acquired, TypedError> {
-        let before = self.worked().clone();
-        let found = self.file.read().await;
-        let outcome = match &found {
-            Ok(pem) => self.ask_with(pem, wanted).await,
-            Err(unusable) => Err(unusable.clone()),
-        };
-        match (outcome, before) {
-            (Ok(acquired), _) => {
-                *self.worked() = found.ok();
-                Ok(acquired)
-            }
-            (Err(refused), Some(before))
-                if calls_for_another(refused.kind) && found.as_ref().ok() != Some(&before) =>
-            {
-                tracing::warn!(
-                    file = %self.file.path().display(),
-                    reason = refused.error,
-                    "new certificate does not work; the one before is used on"
-                );
-                self.ask_with(&before, wanted).await
-            }
-            (Err(refused), _) => Err(refused),
-        }
+    async fn of_file(&self) -> Result<Presented, NoToken> {
+        let pem = self.file.read().await.map_err(NoToken::local)?;
+        self.signed(pem)
     }
 
-    async fn ask_with(&self, pem: &Secret, wanted: Wanted<'_>) -> Result<Acquired, TypedError> {
+    /// An assertion by the key in a PEM.
+    fn signed(&self, pem: Secret) -> Result<Presented, NoToken> {
         let unusable = |reason: &dyn std::fmt::Display| {
             let path = self.file.path().display();
-            failure(ErrorKind::Config, format!("credential_file: {path}: {reason}"))
+            let text = format!("credential_file: {path}: {reason}");
+            NoToken::local(failure(ErrorKind::Config, text))
         };
-        let certificate = Certificate::from_pem(pem).map_err(|reason| unusable(&reason))?;
+        let certificate = Certificate::from_pem(&pem).map_err(|reason| unusable(&reason))?;
         let audience = token_uri(&self.application)
             .map_err(|_malformed| unusable(&"makes no valid request"))?
             .to_string();
@@ -87,10 +67,7 @@ impl ClientCertificate {
         let assertion = certificate
             .assertion(&self.application, &audience, self.algorithm, now)
             .ok_or_else(|| unusable(&"the key does not sign"))?;
-        // Not held through the request: signing is done.
-        drop(certificate);
-        let proof = Proof::Assertion(&assertion);
-        client_credentials(self.transport.as_ref(), &self.application, wanted, proof).await
+        Ok(Presented { material: pem, proof: Proof::Assertion(assertion) })
     }
 
     fn worked(&self) -> std::sync::MutexGuard<'_, Option<Secret>> {
@@ -98,17 +75,34 @@ impl ClientCertificate {
     }
 }
 
-/// Whether another certificate could have another end.
-fn calls_for_another(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Credential | ErrorKind::Config)
-}
-
-impl TokenSource for ClientCertificate {
-    fn acquire<'a>(&'a self, wanted: Wanted<'a>) -> Boxed<'a, Result<Acquired, TypedError>> {
-        Box::pin(self.ask(wanted))
+impl Credential for ClientCertificate {
+    fn present(&self) -> Boxed<'_, Result<Presented, NoToken>> {
+        Box::pin(self.of_file())
     }
 
-    fn credential(&self) -> Boxed<'_, Option<Fingerprint>> {
+    /// What the file holds by now, else the one before.
+    fn another<'a>(&'a self, refused: Option<&'a Presented>) -> Boxed<'a, Option<Presented>> {
+        let differs =
+            move |other: &Secret| refused.is_none_or(|refused| refused.material != *other);
+        Box::pin(async move {
+            let now = self.of_file().await.ok().filter(|now| differs(&now.material));
+            if now.is_some() {
+                return now;
+            }
+            let before = self.worked().clone().filter(differs)?;
+            tracing::warn!(
+                file = %self.file.path().display(),
+                "new certificate does not work; the one before is used on"
+            );
+            self.signed(before).ok()
+        })
+    }
+
+    fn worked(&self, presented: Presented) {
+        *self.worked() = Some(presented.material);
+    }
+
+    fn fingerprint(&self) -> Boxed<'_, Option<Fingerprint>> {
         Box::pin(self.file.fingerprint())
     }
 }

@@ -1,64 +1,45 @@
-//! An application with a client secret.
+//! A client secret.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-use contract::{Secret, TypedError};
+use contract::Secret;
 
 use super::{
-    Fingerprint, TokenSource,
+    Fingerprint,
+    credential::{Credential, Presented},
     credential_file::{Content, CredentialFile, Readers},
 };
-use crate::{
-    config::Application,
-    entra::token_endpoint::{Acquired, Proof, Wanted, client_credentials},
-    https::{Boxed, Transport},
-};
+use crate::{failure::NoToken, https::Boxed};
 
 /// The secret is in a file, which whoever renews it replaces.
-pub(super) struct FromFile {
-    transport: Arc<dyn Transport>,
-    application: Application,
-    file: CredentialFile,
-}
+pub(super) struct FromFile(CredentialFile);
 
 impl FromFile {
-    pub(super) fn new(
-        transport: Arc<dyn Transport>,
-        application: Application,
-        file: PathBuf,
-    ) -> Self {
-        let file = CredentialFile::new(file, Readers::NotEveryone, Content::Line);
-        Self { transport, application, file }
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self(CredentialFile::new(file, Readers::NotEveryone, Content::Line))
     }
 }
 
-impl TokenSource for FromFile {
-    fn acquire<'a>(&'a self, wanted: Wanted<'a>) -> Boxed<'a, Result<Acquired, TypedError>> {
-        Box::pin(self.file.acquire(self.transport.as_ref(), &self.application, wanted, |secret| {
-            Proof::Secret(secret)
-        }))
+impl Credential for FromFile {
+    fn present(&self) -> Boxed<'_, Result<Presented, NoToken>> {
+        Box::pin(async { self.0.read().await.map(Presented::secret).map_err(NoToken::local) })
     }
 
-    fn credential(&self) -> Boxed<'_, Option<Fingerprint>> {
-        Box::pin(self.file.fingerprint())
+    fn fingerprint(&self) -> Boxed<'_, Option<Fingerprint>> {
+        Box::pin(self.0.fingerprint())
     }
 }
 
 /// The secret came with the environment.
-pub(super) struct FromMemory {
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) application: Application,
-    pub(super) secret: Secret,
-}
+pub(super) struct FromMemory(pub(super) Secret);
 
-impl TokenSource for FromMemory {
-    fn acquire<'a>(&'a self, wanted: Wanted<'a>) -> Boxed<'a, Result<Acquired, TypedError>> {
-        let proof = Proof::Secret(&self.secret);
-        Box::pin(client_credentials(self.transport.as_ref(), &self.application, wanted, proof))
+impl Credential for FromMemory {
+    fn present(&self) -> Boxed<'_, Result<Presented, NoToken>> {
+        Box::pin(std::future::ready(Ok(Presented::secret(self.0.clone()))))
     }
 
     /// It cannot change while the process lives.
-    fn credential(&self) -> Boxed<'_, Option<Fingerprint>> {
+    fn fingerprint(&self) -> Boxed<'_, Option<Fingerprint>> {
         Box::pin(std::future::ready(None))
     }
 }

@@ -9,13 +9,7 @@ use std::{
 use contract::{ErrorKind, Secret, TypedError};
 use zeroize::Zeroizing;
 
-use crate::{
-    config::Application,
-    entra::token_endpoint::{Acquired, Proof, Wanted, client_credentials},
-    failure::failure,
-    https::Transport,
-    source::Fingerprint,
-};
+use crate::{failure::failure, source::Fingerprint};
 
 /// Largest credential that is read.
 const MAX_BYTES: u64 = 16 * 1024;
@@ -66,36 +60,12 @@ impl CredentialFile {
         &self.path
     }
 
-    /// Acquires a token with what the file holds now.
-    ///
-    /// It may be renewed between reading and asking: when Entra refuses the credential, and the
-    /// file by then holds another, that one is tried, once.
-    pub(super) async fn acquire(
-        &self,
-        transport: &dyn Transport,
-        application: &Application,
-        wanted: Wanted<'_>,
-        proof: for<'a> fn(&'a Secret) -> Proof<'a>,
-    ) -> Result<Acquired, TypedError> {
-        let credential = self.read().await?;
-        let outcome = client_credentials(transport, application, wanted, proof(&credential)).await;
-        match outcome {
-            Err(refused) if matches!(refused.kind, ErrorKind::Credential | ErrorKind::Config) => {
-                let renewed = self.read().await?;
-                if renewed == credential {
-                    return Err(refused);
-                }
-                client_credentials(transport, application, wanted, proof(&renewed)).await
-            }
-            outcome => outcome,
-        }
-    }
-
     /// What the file holds now, in a form that only compares.
     pub(super) async fn fingerprint(&self) -> Option<Fingerprint> {
         self.read().await.ok().map(|credential| Fingerprint::of(&credential))
     }
 
+    /// What the file holds now.
     pub(super) async fn read(&self) -> Result<Secret, TypedError> {
         let (path, readers, content) = (self.path.clone(), self.readers, self.content);
         let outcome = tokio::task::spawn_blocking(move || read_now(&path, readers, content))

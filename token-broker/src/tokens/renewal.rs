@@ -5,7 +5,7 @@
 //! a claims challenge was admitted, the credential of a refused identity is another one, or another
 //! slot of the identity was told that the principal is disabled.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contract::{ErrorKind, TypedError};
 use tokio::{
@@ -19,6 +19,7 @@ use crate::{
         claims,
         token_endpoint::{Acquired, Wanted},
     },
+    failure::NoToken,
     metrics::{Metrics, kind_label},
     refresh,
     source::{Fingerprint, TokenSource},
@@ -145,9 +146,9 @@ impl Keeper {
             Reason::Challenge(claims) => Some(claims.as_str()),
         };
         let claims = claims::parameter(self.slot.capability, challenge);
-        let wanted = Wanted { scope: &self.slot.scope, claims: claims.as_deref() };
+        let wanted = Wanted { scope: &self.slot.scope, assertion: None, claims: claims.as_deref() };
         let outcome = self.source.acquire(wanted).await;
-        let kind = outcome.as_ref().err().map(|refused| refused.kind);
+        let kind = outcome.as_ref().err().map(|refused| refused.error.kind);
         self.metrics.token_acquired(&self.slot.identity, kind);
         plan.earliest = later(asked, refresh::RENEWAL_FLOOR);
         match (outcome, reason) {
@@ -201,10 +202,10 @@ impl Keeper {
     }
 
     /// Notes the refusal of a renewal and plans the next try.
-    fn refuse(&self, refused: TypedError, plan: &mut Plan) {
+    fn refuse(&self, refused: NoToken, plan: &mut Plan) {
         plan.failures = plan.failures.saturating_add(1);
-        let told = refused.retry_after;
-        let pause = refresh::retry_after(refused.kind, plan.failures, told, fastrand::f64());
+        let pause = pause(&refused, plan.failures);
+        let refused = *refused.error;
         self.log(&refused, plan.failures, pause.as_secs(), "token not acquired");
         let until = later(Instant::now(), pause);
         plan.due = until;
@@ -216,8 +217,9 @@ impl Keeper {
 
     /// Notes that Entra gave no token for a challenge. The held one stays for whom it still serves,
     /// unless the principal is disabled: that is so for all.
-    fn refuse_challenge(&self, refused: TypedError, plan: &mut Plan) {
-        let pause = refresh::retry_after(refused.kind, 1, refused.retry_after, fastrand::f64());
+    fn refuse_challenge(&self, refused: NoToken, plan: &mut Plan) {
+        let pause = pause(&refused, 1);
+        let refused = *refused.error;
         self.log(&refused, 1, pause.as_secs(), "no token for a claims challenge");
         let (kind, until) = (refused.kind, later(Instant::now(), pause));
         let rest = until.saturating_duration_since(Instant::now()).as_secs();
@@ -300,4 +302,10 @@ impl Keeper {
             "{what}"
         );
     }
+}
+
+/// How long to wait after `failures` of these in a row.
+pub(super) fn pause(refused: &NoToken, failures: u32) -> Duration {
+    let NoToken { error, pace, .. } = refused;
+    refresh::retry_after(error.kind, *pace, failures, error.retry_after, fastrand::f64())
 }

@@ -15,6 +15,7 @@ fn request() -> TokenRequest {
         claims_challenges: true,
         claims: Some(CLAIMS.to_owned()),
         refused: Some("a".repeat(64)),
+        ..TokenRequest::default()
     }
 }
 
