@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use contract::Secret;
 use policy::{cloud::Cloud, document::ConfigError};
 
+mod access;
 pub mod document;
 pub mod environment;
 mod identity;
@@ -18,7 +19,7 @@ mod source;
 
 use environment::Environment;
 
-use crate::{entra::claims::Capability, https::proxy::Proxy};
+use crate::{access::Entry, entra::claims::Capability, https::proxy::Proxy, pod};
 
 /// Where the socket is without a word about it.
 pub const DEFAULT_SOCKET: &str = "/run/entra/broker.sock";
@@ -38,12 +39,23 @@ pub struct Config {
     pub authorities: Vec<Authority>,
     /// The identities by name.
     pub identities: BTreeMap<String, Identity>,
+    /// Who may use the identities; without it every pod with this configuration.
+    pub access: Option<IdentityAccess>,
     /// The listeners.
     pub listen: Listen,
     /// Further certificate authorities, PEM.
     pub ca_file: Option<PathBuf>,
     /// The proxy to Entra, if any.
     pub proxy: Proxy,
+}
+
+/// Who may use the identities, and how it is known what this pod is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityAccess {
+    /// The entries, in the order of the file.
+    pub entries: Vec<Entry>,
+    /// The evidence.
+    pub pod: pod::Settings,
 }
 
 /// A tenant of a cloud (or all of them) whose keys are kept.
@@ -222,6 +234,7 @@ pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<Con
                     capability: Capability::None,
                 },
             )]),
+            access: None,
             listen: Listen { api: listen::default_api(), admin: DEFAULT_ADMIN },
             ca_file: None,
             proxy,

@@ -1,5 +1,5 @@
-//! The only way out: HTTPS requests to the known clouds' login hosts, and plain ones to the machine's
-//! instance metadata service, which is one fixed address.
+//! The only way out: HTTPS requests to the known clouds' login hosts and to the cluster's own API
+//! server, and plain ones to the machine's instance metadata service, which is one fixed address.
 //!
 //! TLS is always verified, against Mozilla's roots (built in, so that the image needs no files)
 //! and those of `ca_file`. Redirects are not followed, answers are bounded in bytes and time. It
@@ -25,6 +25,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -146,7 +147,16 @@ impl std::fmt::Debug for Https {
 impl Https {
     /// A transport that trusts the built-in roots and those in `ca_file`, and goes by `proxy`.
     pub fn new(ca_file: Option<&Path>, proxy: Proxy) -> Result<Self, roots::RootsError> {
-        let tls = roots::client_config(ca_file)?;
+        Ok(Self::with(roots::client_config(ca_file)?, proxy))
+    }
+
+    /// A transport to the cluster's API server: it trusts the authorities in `ca_file` and no
+    /// others, and goes by no proxy.
+    pub fn to_cluster(ca_file: &Path) -> Result<Self, roots::RootsError> {
+        Ok(Self::with(roots::client_config_of(ca_file)?, Proxy::default()))
+    }
+
+    fn with(tls: Arc<ClientConfig>, proxy: Proxy) -> Self {
         let mut connector = HttpsConnector::from((Route::new(proxy, CONNECT_TIMEOUT), tls));
         connector.enforce_https();
         let client = Client::builder(TokioExecutor::new())
@@ -157,12 +167,12 @@ impl Https {
         // Directly, whatever proxy there is: a proxy would answer with its own machine's identity.
         let mut direct = HttpConnector::new();
         direct.set_connect_timeout(Some(METADATA_CONNECT_TIMEOUT));
-        Ok(Self {
+        Self {
             client,
             turns: Semaphore::new(MAX_REQUESTS),
             metadata: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(direct),
             metadata_turns: Semaphore::new(MAX_METADATA_REQUESTS),
-        })
+        }
     }
 
     async fn exchange(

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-mod upkeep;
+pub(crate) mod upkeep;
 
 use crate::{
     config::Authority,

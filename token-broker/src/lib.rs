@@ -6,17 +6,23 @@
 //! answers the filter on one listener and whoever watches on another. When to ask again is pure
 //! arithmetic in `refresh`.
 //!
+//! Where the configuration says which pods may use which identity, `access` decides from what `pod`
+//! has verified, and there are tokens of the identities that it allows and of no others.
+//!
 //! No request to the broker can choose where it asks: hosts come from the configured clouds.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+pub mod access;
 pub mod config;
 pub mod entra;
+pub mod explain_access;
 pub mod failure;
 pub mod file;
 pub mod https;
 pub mod keys;
 pub mod metrics;
+pub mod pod;
 pub mod refresh;
 pub mod reload;
 pub mod server;
@@ -24,10 +30,12 @@ pub mod source;
 pub mod time;
 pub mod tokens;
 
+use access::Standing;
 use config::{Config, Identity, environment::Environment};
 use https::{Replaceable, Transport};
 use keys::Keys;
 use metrics::Metrics;
+use pod::NotProven;
 use reload::Reload;
 use server::{Listeners, Serving, State};
 use source::Means;
@@ -48,7 +56,12 @@ pub fn start(
         clock: Arc::clone(clock),
         metrics: Arc::clone(&metrics),
     };
-    let entitlements = entitlements(&config.identities, &means);
+    let access = match config.access {
+        None => Standing::Open,
+        Some(_) => Standing::Undecided(NotProven::NotYet),
+    };
+    let allowed = config.identities.iter().filter(|(name, _)| access.allows(name));
+    let entitlements = entitlements(allowed, &means);
     let keys = Keys::start(
         config.authorities.clone(),
         Arc::clone(transport),
@@ -56,7 +69,9 @@ pub fn start(
         Arc::clone(&metrics),
     );
     let tokens = Tokens::start(entitlements, Arc::clone(clock), Arc::clone(&metrics));
-    let serving = Serving { tokens: Arc::new(tokens), keys: Arc::new(keys) };
+    let tokens = tokens.guarded(&access);
+    let serving =
+        Serving { tokens: Arc::new(tokens), keys: Arc::new(keys), access: Arc::new(access) };
     Arc::new(State::new(serving, metrics))
 }
 

@@ -8,13 +8,17 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use policy::document::ConfigError;
 use token_broker::{
+    access::Evidence,
     config::{
         Api, Application, Config, Credential, ManagedIdentity, Source, document,
         environment::{Environment, ProcessEnvironment},
         from_environment,
     },
     entra::claims::Capability,
+    explain_access,
     https::Https,
+    pod,
+    time::{Clock, SystemClock},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,6 +47,28 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Say which entry of identity_access gives a pod which identity, or why each does not. Without
+    /// a pod it is the one that this runs in, by its own token.
+    ExplainAccess {
+        /// Configuration file (YAML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The pod's namespace.
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// The pod's service account.
+        #[arg(long, value_name = "NAME")]
+        service_account: Option<String>,
+        /// A label of the pod; may be given more than once.
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
+    },
+}
+
+/// A label on the command line.
+fn label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -54,6 +80,14 @@ fn main() -> ExitCode {
             }
             Err(errors) => refused(&errors),
         },
+        Command::ExplainAccess { config, namespace, service_account, labels } => {
+            let labels = labels.into_iter().collect();
+            let pod = Evidence { namespace, service_account, labels, pod: None };
+            match read(Some(&config), &ProcessEnvironment) {
+                Ok(config) => explain_access(&config, pod),
+                Err(errors) => refused(&errors),
+            }
+        }
         Command::Serve { config } => match read(config.as_ref(), &ProcessEnvironment) {
             Ok(config_read) => serve(config_read, config),
             Err(errors) => refused(&errors),
@@ -73,6 +107,31 @@ fn check(file: Option<&PathBuf>) -> Result<Config, Vec<ConfigError>> {
     match Https::new(config.ca_file.as_deref(), config.proxy.clone()) {
         Ok(_usable) => Ok(config),
         Err(error) => Err(vec![ConfigError::new("ca_file", error.to_string())]),
+    }
+}
+
+/// Without a pod to ask about it is our own.
+fn explain_access(config: &Config, pod: Evidence) -> ExitCode {
+    let evidence = match &config.access {
+        Some(access) if pod == Evidence::default() => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let now = SystemClock.unix_now();
+            match runtime.map(|runtime| runtime.block_on(pod::look(&access.pod, now))) {
+                Ok(found) => found.map_err(|failed| failed.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+        _ => Ok(pod),
+    };
+    match evidence {
+        Ok(evidence) => {
+            print!("{}", explain_access::text(config, &evidence));
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -181,6 +240,7 @@ fn summary(config: &Config) -> String {
             },
         ));
     }
+    lines.extend(explain_access::summary(config));
     lines.push(match &config.listen.api {
         Api::Unix { path, allow_uids } => {
             let uids: Vec<String> = allow_uids.iter().map(u32::to_string).collect();

@@ -10,6 +10,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::access::Standing;
+
 /// Tokens asked of Entra: which identity, how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByIdentity {
@@ -93,6 +95,7 @@ pub struct Metrics {
     key_set_keys: Family<OfAuthority, Gauge>,
     key_refreshes: Family<ByOutcome, Counter>,
     refused_peers: Counter,
+    access_decisions: Family<ByIdentity, Counter>,
     configurations: Family<ByOutcome, Counter>,
     configuration_errors: Gauge,
     requests: Family<ByRoute, Counter>,
@@ -116,6 +119,7 @@ impl Default for Metrics {
             key_set_keys: Family::default(),
             key_refreshes: Family::default(),
             refused_peers: Counter::default(),
+            access_decisions: Family::default(),
             configurations: Family::default(),
             configuration_errors: Gauge::default(),
             requests: Family::default(),
@@ -171,6 +175,11 @@ impl Default for Metrics {
             "refused_peers",
             "Connections to the api socket that were refused for their user id",
             metrics.refused_peers.clone(),
+        );
+        registry.register(
+            "identity_access_decisions",
+            "Decisions whether the pod may use an identity, at each change, by outcome (allowed, denied, undecided)",
+            metrics.access_decisions.clone(),
         );
         registry.register(
             "configurations",
@@ -260,6 +269,17 @@ impl Metrics {
     /// A connection was refused for its user id; how many so far.
     pub fn peer_refused(&self) -> u64 {
         self.refused_peers.inc().saturating_add(1)
+    }
+
+    /// It was decided whether the pod may use a configured identity.
+    pub fn access_decided(&self, identity: &str, access: &Standing) {
+        let outcome = match access {
+            Standing::Undecided(_) => "undecided",
+            _ if access.allows(identity) => "allowed",
+            _ => "denied",
+        };
+        let identity = identity.to_owned();
+        self.access_decisions.get_or_create(&ByIdentity { identity, outcome }).inc();
     }
 
     /// The configuration on disk has changed; for so many errors it is not in force.

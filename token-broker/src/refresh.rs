@@ -33,6 +33,9 @@ pub const CHALLENGE_INTERVAL: Duration = Duration::from_secs(30);
 /// Longest time for which an asker is told to keep its copy of a token without asking again. A token
 /// that can live for 28 hours must not outlive by that the verdict that its principal is disabled.
 pub const ASK_AGAIN: Duration = Duration::from_secs(3_600);
+/// The same where `identity_access` is in force: a pod that has lost an identity must not go on with
+/// its token for long.
+pub const ASK_AGAIN_GUARDED: Duration = Duration::from_secs(60);
 /// Delay after 429 without `Retry-After` (as MSAL does).
 const THROTTLED: Duration = Duration::from_secs(60);
 /// Entra is not asked for a token again sooner than this after it gave one, however short its life

@@ -1,5 +1,5 @@
 //! Follows the configuration file: what is changed in it is in force some seconds later, without
-//! a restart.
+//! a restart. It follows what the pod is, too, where `identity_access` asks for that (`gate`).
 //!
 //! The whole new configuration is put in force or none of it. What it leaves as it was goes on with
 //! its tokens and keys; a file that is wrong, half-written or gone changes nothing, is logged once
@@ -7,18 +7,23 @@
 //! Kubernetes replaces a mounted ConfigMap by swapping a link, which a watch on the file misses,
 //! and the kubelet itself takes up to a minute.
 
-use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use policy::document::ConfigError;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     config::{Config, document, environment::Environment},
-    entitlements, file,
+    file,
     https::{Replaceable, Transport},
     server::{Serving, State},
     source::Means,
+    time::later,
 };
+
+mod gate;
+
+use gate::Gate;
 
 /// How often the file is read.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -60,46 +65,81 @@ impl Reload {
         Self { file, environment, in_force, transport, connect, authorities, seen: None }
     }
 
-    /// Looks at the file again and again.
+    /// Looks at the file, and at what the pod is, again and again.
     pub async fn follow(mut self, state: &State) -> Infallible {
+        let mut gate = Gate::new(&self.in_force, state.serving().tokens.clock());
+        let mut next_look = later(Instant::now(), PERIOD);
         loop {
-            sleep(PERIOD).await;
-            let seen = self.look();
-            if self.seen.as_ref() == Some(&seen) {
-                continue;
-            }
-            let next = self.read(&seen);
-            // What the broker was started with, unless it was changed since.
-            let first = self.seen.is_none() && seen.authorities == self.authorities;
-            self.seen = Some(seen);
-            let errors = match next {
-                Ok((next, _)) if first && self.is_in_force(&next) => continue,
-                Ok(next) => {
-                    self.put_in_force(next, state);
-                    // It may name another `ca_file`: that is no further change.
-                    if let Some(seen) = &mut self.seen {
-                        seen.authorities = authorities(&self.in_force);
-                    }
-                    Vec::new()
+            self.look_at_pod(&mut gate, state);
+            tokio::select! {
+                () = sleep_until(next_look) => {
+                    next_look = later(Instant::now(), PERIOD);
+                    self.look_at_file(&mut gate, state);
                 }
-                Err(errors) => errors,
-            };
-            state.metrics.configuration_changed(errors.len());
-            for error in &errors {
-                tracing::error!(
-                    file = %self.file.display(),
-                    reason = %error,
-                    "configuration refused: the one before stays in force"
-                );
+                () = gate.changed() => {}
             }
+        }
+    }
+
+    fn look_at_pod(&self, gate: &mut Gate, state: &State) {
+        let before = state.serving();
+        let access = gate.judge(&self.in_force);
+        if access == *before.access {
+            return;
+        }
+        gate::tell(&self.in_force, &access, &state.metrics);
+        let means = self.means(&before, state);
+        let (tokens, _) = gate.tokens(&self.in_force, &access, &before.tokens, &means);
+        let keys = before.keys;
+        state.replace(Serving { tokens: Arc::new(tokens), keys, access: Arc::new(access) });
+    }
+
+    fn means(&self, before: &Serving, state: &State) -> Means {
+        Means {
+            transport: Arc::<Replaceable>::clone(&self.transport),
+            clock: Arc::clone(before.tokens.clock()),
+            metrics: Arc::clone(&state.metrics),
+        }
+    }
+
+    fn look_at_file(&mut self, gate: &mut Gate, state: &State) {
+        let seen = self.look();
+        if self.seen.as_ref() == Some(&seen) {
+            return;
+        }
+        let next = self.read(&seen);
+        // What the broker was started with, unless it was changed since.
+        let first = self.seen.is_none() && seen.authorities == self.authorities;
+        self.seen = Some(seen);
+        let errors = match next {
+            Ok((next, _)) if first && self.is_in_force(&next) => return,
+            Ok(next) => {
+                self.put_in_force(next, gate, state);
+                // It may name another `ca_file`: that is no further change.
+                if let Some(seen) = &mut self.seen {
+                    seen.authorities = authorities(&self.in_force);
+                }
+                Vec::new()
+            }
+            Err(errors) => errors,
+        };
+        state.metrics.configuration_changed(errors.len());
+        for error in &errors {
+            tracing::error!(
+                file = %self.file.display(),
+                reason = %error,
+                "configuration refused: the one before stays in force"
+            );
         }
     }
 
     /// `listen` cannot be another, and the proxy is the environment's, which stays.
     fn is_in_force(&self, next: &Config) -> bool {
-        let Config { authorities, identities, listen: _, ca_file, proxy: _ } = &self.in_force;
+        let Config { authorities, identities, access, listen: _, ca_file, proxy: _ } =
+            &self.in_force;
         *authorities == next.authorities
             && *identities == next.identities
+            && *access == next.access
             && *ca_file == next.ca_file
     }
 
@@ -119,35 +159,32 @@ impl Reload {
         Ok((next, transport))
     }
 
-    fn put_in_force(&mut self, (next, transport): (Config, Arc<dyn Transport>), state: &State) {
+    fn put_in_force(
+        &mut self,
+        (next, transport): (Config, Arc<dyn Transport>),
+        gate: &mut Gate,
+        state: &State,
+    ) {
         self.transport.replace(transport);
-        let (same, other): (BTreeMap<_, _>, BTreeMap<_, _>) = next
-            .identities
-            .iter()
-            .partition(|(name, identity)| self.in_force.identities.get(*name) == Some(identity));
-        let same: Vec<String> = same.into_keys().cloned().collect();
-        let started: Vec<&str> = other.keys().map(|name| name.as_str()).collect();
+        let before = state.serving();
+        gate.watch(&next);
+        let access = gate.judge(&next);
+        let means = self.means(&before, state);
+        let (tokens, started) = gate.tokens(&next, &access, &before.tokens, &means);
         tracing::info!(
             identities = next.identities.len(),
             started = started.join(" "),
             authorities = next.authorities.len(),
             "configuration in force"
         );
-        let transport: Arc<dyn Transport> = Arc::<Replaceable>::clone(&self.transport);
-        let before = state.serving();
-        let means = Means {
-            transport,
-            clock: Arc::clone(before.tokens.clock()),
-            metrics: Arc::clone(&state.metrics),
-        };
-        state.replace(Serving {
-            tokens: Arc::new(before.tokens.followed_by(&same, entitlements(other, &means))),
-            keys: Arc::new(before.keys.followed_by(next.authorities.clone())),
-        });
-        let gone = self.in_force.identities.keys();
-        for name in gone.filter(|name| !next.identities.contains_key(*name)) {
-            state.metrics.forget_identity(name);
+        if access != *before.access {
+            gate::tell(&next, &access, &state.metrics);
         }
+        state.replace(Serving {
+            tokens: Arc::new(tokens),
+            keys: Arc::new(before.keys.followed_by(next.authorities.clone())),
+            access: Arc::new(access),
+        });
         let gone = self.in_force.authorities.iter();
         for authority in gone.filter(|authority| !next.authorities.contains(authority)) {
             state.metrics.forget_authority(&authority.issuer());

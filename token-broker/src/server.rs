@@ -23,7 +23,7 @@ pub mod listener;
 use connection::Limits;
 use listener::{BindError, Bound};
 
-use crate::{config::Listen, keys::Keys, metrics::Metrics, tokens::Tokens};
+use crate::{access::Standing, config::Listen, keys::Keys, metrics::Metrics, tokens::Tokens};
 
 /// What the answers are made of.
 pub struct State {
@@ -40,6 +40,8 @@ pub struct Serving {
     pub tokens: Arc<Tokens>,
     /// The keys.
     pub keys: Arc<Keys>,
+    /// Whether the pod may use the identities.
+    pub access: Arc<Standing>,
 }
 
 impl State {

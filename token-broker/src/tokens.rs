@@ -33,9 +33,11 @@ use challenges::Challenge;
 use held::{Answer, Held, Refused, State, Step};
 
 use crate::{
+    access::Standing,
     entra::claims::Capability,
     failure::{failure, retry_in, sanitised},
     metrics::{ChallengeOutcome, Metrics, kind_label},
+    refresh,
     source::TokenSource,
     time::{Clock, later},
 };
@@ -60,6 +62,17 @@ pub struct Tokens {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     denied: Arc<AtomicU64>,
+    guard: Guard,
+}
+
+/// What `identity_access` means for whoever asks, beside which identities there are.
+#[derive(Debug, Clone, Default)]
+struct Guard {
+    /// Why it cannot be told yet: nobody is answered with a token, nor told that there is none.
+    undecided: Option<String>,
+    /// A pod can lose an identity at any moment: its filters do not keep a token for long without
+    /// asking again.
+    ask_again: Option<Duration>,
 }
 
 /// One identity's tokens, by scope.
@@ -154,7 +167,13 @@ impl Tokens {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let none = Self { identities: BTreeMap::new(), clock, metrics, denied: Arc::default() };
+        let none = Self {
+            identities: BTreeMap::new(),
+            clock,
+            metrics,
+            denied: Arc::default(),
+            guard: Guard::default(),
+        };
         none.followed_by(&[], entitlements)
     }
 
@@ -179,7 +198,22 @@ impl Tokens {
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             denied: Arc::clone(&self.denied),
+            guard: self.guard.clone(),
         }
+    }
+
+    /// The same tokens, handed out as `access` says. That it allows their identities is the
+    /// caller's affair.
+    #[must_use]
+    pub fn guarded(mut self, access: &Standing) -> Self {
+        self.guard = Guard {
+            undecided: match access {
+                Standing::Undecided(why) => Some(why.to_string()),
+                Standing::Open | Standing::Refused(_) | Standing::Decided { .. } => None,
+            },
+            ask_again: (*access != Standing::Open).then_some(refresh::ASK_AGAIN_GUARDED),
+        };
+        self
     }
 
     /// The clock that tokens end by.
@@ -238,6 +272,7 @@ impl Tokens {
         // No identity may be used on behalf of a user, and its own token is no answer to that.
         let slot = slots.filter(|_| request.assertion.is_none()).map(|slots| slots.of(request));
         let outcome = match (slot, challenge) {
+            _ if self.guard.undecided.is_some() => Err(self.undecided()),
             (Some(slot), None) => self.wait_for(slot).await,
             (Some(slot), Some(challenge)) => self.answer(slot, challenge).await,
             (None, _) => Err(self.denied(request)),
@@ -248,7 +283,20 @@ impl Tokens {
             Err(refused) => kind_label(refused.kind),
         };
         self.metrics.token_requested(holding.map(|_known| request.identity.as_str()), label);
-        outcome.map(|(token, _)| token)
+        outcome.map(|(mut token, _)| {
+            if let Some(soon) = self.guard.ask_again {
+                let soon = self.clock.unix_now().saturating_add(soon.as_secs());
+                token.refresh_on = token.refresh_on.min(soon);
+            }
+            token
+        })
+    }
+
+    /// It may well be allowed: no verdict, and in a moment another answer.
+    fn undecided(&self) -> TypedError {
+        let why = self.guard.undecided.as_deref().unwrap_or_default();
+        let text = format!("access_undecided: {}", sanitised(why));
+        retry_in(failure(ErrorKind::Transient, text), Duration::from_secs(1))
     }
 
     /// One text for an unknown identity and for a scope that is not listed: neither tells which

@@ -18,6 +18,7 @@ mod command;
 mod config_environment;
 mod config_file;
 mod credentials;
+mod identity_access;
 mod key_refresh;
 mod key_sets;
 mod ladder;

@@ -5,7 +5,7 @@ use std::path::Path;
 use policy::{cloud::Cloud, cloud::ORGANIZATIONS, cloud::is_tenant_id, document};
 
 use super::{
-    Authority, Config, Errors,
+    Authority, Config, Errors, access,
     environment::Environment,
     identity, listen,
     raw::{RawAuthority, RawConfig},
@@ -39,6 +39,8 @@ pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Con
         return Err(errors.or("", "not a configuration"));
     };
     let authorities = authorities(raw.authorities, &mut errors);
+    let named = raw.identities.iter().flat_map(|all| all.keys().cloned()).collect();
+    let access = access::access(raw.identity_access, raw.pod, &named, environment, &mut errors);
     let identities = identity::identities(raw.identities, environment, &mut errors);
     let listen = listen::listen(raw.listen, &mut errors);
     if authorities.is_empty() && identities.is_empty() && errors.is_empty() {
@@ -48,6 +50,7 @@ pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Con
         (Some(listen), Some(proxy), true) => Ok(Config {
             authorities,
             identities,
+            access,
             listen,
             ca_file: raw.ca_file.map(Into::into),
             proxy,

@@ -17,6 +17,11 @@ pub struct RawConfig {
     /// The identities whose tokens the filter may ask for, by name (letters, digits, `-`, `_` and
     /// `.`, at most 64).
     pub identities: Option<BTreeMap<String, Option<RawIdentity>>>,
+    /// Which pods may use which identity. Without it every pod that runs with this configuration
+    /// may use all; with it, also with an empty list, only what an entry says, and it needs `pod`.
+    pub identity_access: Option<Vec<Option<RawAccess>>>,
+    /// How the broker knows what its pod is, for `identity_access`.
+    pub pod: Option<RawPod>,
     /// Where the broker listens. The only member whose change needs a restart.
     pub listen: Option<RawListen>,
     /// PEM file with further certificate authorities to trust, beside Mozilla's that are built
@@ -151,6 +156,58 @@ pub struct RawWorkloadIdentity {
     pub token_file: Option<String>,
     /// In place of `token_file`: the user-assigned managed identity whose token is the proof.
     pub managed_identity: Option<RawManagedIdentity>,
+}
+
+/// Pods, and the identities that they may use. Everything that is said of the pods must be so,
+/// exactly; there are no patterns. At least one of `namespace`, `service_account` and `labels`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "pods and `identities`")]
+pub struct RawAccess {
+    /// The pods' namespace.
+    pub namespace: Option<String>,
+    /// The pods' service account.
+    pub service_account: Option<String>,
+    /// Labels that the pods all have. Whoever may change a pod's labels can change these.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Names out of `identities`. Required, at least one.
+    pub identities: Option<Vec<Option<String>>>,
+}
+
+/// The pod's evidence. The defaults are where the injection template puts it.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `cluster`")]
+pub struct RawPod {
+    /// Path of a projected token of the pod's service account, which gives namespace and service
+    /// account. Without it `/var/run/secrets/entra-pod/token`.
+    pub token_file: Option<String>,
+    /// The one audience of that token. Without it `entra-sidecar`.
+    pub audience: Option<String>,
+    /// Path of the pod's labels as the Downward API writes them. Without it
+    /// `/var/run/secrets/entra-pod/labels`.
+    pub labels_file: Option<String>,
+    /// Whose token it is, and what it is verified by. Required.
+    pub cluster: Option<RawCluster>,
+}
+
+/// The cluster, and where its keys are: at its API server, or in `keys_file`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "a mapping with `issuer`")]
+pub struct RawCluster {
+    /// The issuer of the cluster's service account tokens, exactly: what
+    /// `kubectl get --raw /.well-known/openid-configuration` calls `issuer`. Required.
+    pub issuer: Option<String>,
+    /// Path of a file with the cluster's keys (`kubectl get --raw /openid/v1/jwks`), for pods that
+    /// cannot reach the API server. Without it the API server is asked, which is the one that the
+    /// kubelet names in `KUBERNETES_SERVICE_HOST`.
+    pub keys_file: Option<String>,
+    /// PEM file with the authority of the API server's certificate, the only one that is trusted
+    /// for it. Without it `/var/run/secrets/entra-pod/ca.crt`.
+    pub ca_file: Option<String>,
+    /// Path of a token for the API server. Without it `/var/run/secrets/entra-pod/api-token`.
+    pub token_file: Option<String>,
 }
 
 /// The listeners.

@@ -46,25 +46,39 @@ impl std::fmt::Display for RootsError {
 
 impl std::error::Error for RootsError {}
 
-/// TLS 1.2 and 1.3 with verification; there is no way to switch that off.
+/// TLS that trusts Mozilla's roots and those of the file.
 pub(super) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
-        let unreadable = |error: &dyn std::error::Error| {
-            RootsError::File(path.to_owned(), crate::failure::sanitised(&error.to_string()))
-        };
-        let pem = file::read(path, MAX_BYTES).map_err(|error| unreadable(&error))?;
-        let mut found = false;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            roots
-                .add(certificate.map_err(|error| unreadable(&error))?)
-                .map_err(|_malformed| RootsError::Certificate(path.to_owned()))?;
-            found = true;
-        }
-        if !found {
-            return Err(RootsError::Empty(path.to_owned()));
-        }
+        add(&mut roots, path)?;
     }
+    trusting(roots)
+}
+
+/// TLS that trusts the authorities of the file and no others.
+pub(super) fn client_config_of(ca_file: &Path) -> Result<Arc<ClientConfig>, RootsError> {
+    let mut roots = RootCertStore::empty();
+    add(&mut roots, ca_file)?;
+    trusting(roots)
+}
+
+fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), RootsError> {
+    let unreadable = |error: &dyn std::error::Error| {
+        RootsError::File(path.to_owned(), crate::failure::sanitised(&error.to_string()))
+    };
+    let pem = file::read(path, MAX_BYTES).map_err(|error| unreadable(&error))?;
+    let mut found = false;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots
+            .add(certificate.map_err(|error| unreadable(&error))?)
+            .map_err(|_malformed| RootsError::Certificate(path.to_owned()))?;
+        found = true;
+    }
+    if found { Ok(()) } else { Err(RootsError::Empty(path.to_owned())) }
+}
+
+/// TLS 1.2 and 1.3 with verification; there is no way to switch that off.
+fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, RootsError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|_unusable| RootsError::Library)?

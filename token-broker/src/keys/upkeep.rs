@@ -47,7 +47,7 @@ pub(super) async fn keep(
 
 /// Waits until `pause` is over by either clock: a machine that slept wakes with old keys, and the
 /// timer alone does not know.
-async fn wait(pause: Duration, clock: &dyn Clock) {
+pub(crate) async fn wait(pause: Duration, clock: &dyn Clock) {
     const SLICE: Duration = Duration::from_secs(60);
     let (start, start_unix) = (Instant::now(), clock.unix_now());
     loop {

@@ -18,7 +18,7 @@ use super::{
     Serving, State,
     answer::{Refusal, json, with_type},
 };
-use crate::{refresh::is_lasting, tokens::IdentityState};
+use crate::{access::Standing, refresh::is_lasting, tokens::IdentityState};
 
 /// What the status page begins with while the configuration on disk is not the one in force.
 const REFUSED_CONFIGURATION: &str =
@@ -49,6 +49,9 @@ struct Readiness {
     /// Identities whose last claims challenge Entra refused. They hold tokens that other
     /// destinations take, so this keeps nothing from being ready.
     challenges_refused: Vec<RefusedIdentity>,
+    /// Why it cannot be told which identities the pod may use, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity_access: Option<String>,
     /// Errors of the newest configuration. For them the one before is in force, so this keeps
     /// nothing from being ready.
     configuration_errors: i64,
@@ -67,11 +70,12 @@ struct RefusedIdentity {
     never_held: bool,
 }
 
-/// Ready when every authority has keys and no identity is refused for good from the start.
+/// Ready when every authority has keys, no identity is refused for good from the start, and it is
+/// known what the pod is, where that is asked.
 ///
 /// An identity that fails later is named but does not take the pod out of service: the tokens it
 /// holds are still good, and inbound traffic does not need them.
-fn readiness(state: &State, Serving { tokens, keys }: &Serving) -> Readiness {
+fn readiness(state: &State, Serving { tokens, keys, access }: &Serving) -> Readiness {
     let without_keys: Vec<String> = keys
         .ages()
         .into_iter()
@@ -87,10 +91,13 @@ fn readiness(state: &State, Serving { tokens, keys }: &Serving) -> Readiness {
         .filter_map(|state| refused_identity(state, state.challenge_refused.as_ref()?, false))
         .collect();
     Readiness {
-        ready: without_keys.is_empty() && refused.iter().all(|identity| !identity.never_held),
+        ready: without_keys.is_empty()
+            && refused.iter().all(|identity| !identity.never_held)
+            && access.not_proven().is_none(),
         authorities_without_keys: without_keys,
         identities_refused: refused,
         challenges_refused: challenges,
+        identity_access: access.not_proven().map(ToString::to_string),
         configuration_errors: state.metrics.configuration_errors(),
     }
 }
@@ -118,7 +125,7 @@ async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    let Serving { tokens, keys } = state.serving();
+    let Serving { tokens, keys, access: _ } = state.serving();
     for (issuer, age, keys) in keys.ages() {
         state.metrics.key_set(&issuer, age, keys);
     }
@@ -136,7 +143,7 @@ async fn status(Shared(state): Shared<Arc<State>>) -> Response {
 fn status_text(state: &State) -> String {
     let serving = state.serving();
     let readiness = readiness(state, &serving);
-    let Serving { tokens, keys } = serving;
+    let Serving { tokens, keys, access } = serving;
     let mut page = format!(
         "entra token broker {}\n{}\n\nkeys\n",
         env!("CARGO_PKG_VERSION"),
@@ -171,7 +178,33 @@ fn status_text(state: &State) -> String {
             let _written = writeln!(page, "    last challenge refused: {}", described(&refused));
         }
     }
+    page.push_str(&access_text(&access));
     page
+}
+
+/// Which identities the pod may use, and why not.
+fn access_text(access: &Standing) -> String {
+    match access {
+        Standing::Open => String::new(),
+        Standing::Undecided(reason) => {
+            format!("\nidentity access\n  cannot be decided, no token is handed out: {reason}\n")
+        }
+        Standing::Refused(reason) => {
+            format!("\nidentity access\n  every identity is denied: {reason}\n")
+        }
+        Standing::Decided { evidence, allowed_by } => {
+            let mut text = format!("\nidentity access of {evidence}\n");
+            for (identity, entry) in allowed_by {
+                let _written = match entry {
+                    Some(entry) => {
+                        writeln!(text, "  {identity}: allowed by identity_access[{entry}]")
+                    }
+                    None => writeln!(text, "  {identity}: denied, no entry allows it"),
+                };
+            }
+            text
+        }
+    }
 }
 
 /// The refusal with the ids by which Entra's sign-in log knows it.
