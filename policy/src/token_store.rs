@@ -204,9 +204,10 @@ impl Slot {
     }
 
     /// Another token was refused. The one that is held stays good, except of a principal that
-    /// somebody has switched off: to go on with it for a day would undo that.
+    /// somebody has switched off, or that this pod may use no longer: to go on with it for hours
+    /// would undo that. (While the broker has a valid token and may hand it out, it does.)
     fn refuse(&mut self, error: Rc<TypedError>, now: UnixTime) {
-        if error.kind == ErrorKind::Disabled
+        if matches!(error.kind, ErrorKind::Disabled | ErrorKind::Denied)
             && let Some(held) = self.current.take()
         {
             self.previous = Some(held.header);

@@ -111,7 +111,7 @@ fn a_failed_renewal_keeps_the_token() {
     let mut store = holding("a");
     let half = T.plus(LIFE / 2);
     store.next_call(half);
-    store.on_result(&request("graph"), refused(ErrorKind::Denied, None), half);
+    store.on_result(&request("graph"), refused(ErrorKind::Credential, None), half);
     check(&store, half, "Bearer a");
     check(&store, T.plus(LIFE - 31), "Bearer a");
     check(&store, half.plus(1), "Bearer a");
@@ -140,6 +140,18 @@ fn b08_a_disabled_principals_token_is_no_longer_used() {
         store.on_result(&request("graph"), TokenCallResult::Issued(issued("b", again)), again);
         check(&store, again, "Bearer b");
     }
+}
+
+#[test]
+fn b05_an_identity_that_the_pod_has_lost_is_no_longer_used() {
+    let mut store = holding("a");
+    let half = T.plus(LIFE / 2);
+    store.next_call(half);
+    store.on_result(&request("graph"), refused(ErrorKind::Denied, None), half);
+    check(&store, half, "token_denied 1");
+    assert_eq!(store.next_call(half.plus(1)), Some(request("graph")));
+    store.on_result(&request("graph"), TokenCallResult::Issued(issued("b", half)), half.plus(1));
+    check(&store, half.plus(1), "Bearer b");
 }
 
 #[test]
