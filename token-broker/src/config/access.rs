@@ -52,7 +52,7 @@ pub(super) fn access(
             errors.missing(&path, "pods and `identities`");
             continue;
         };
-        let entry = self::entry(entry, &path, identities, errors);
+        let Some(entry) = self::entry(entry, &path, identities, errors) else { continue };
         let same = |other: &Entry| {
             (&other.namespace, &other.service_account, &other.labels)
                 == (&entry.namespace, &entry.service_account, &entry.labels)
@@ -66,7 +66,12 @@ pub(super) fn access(
     Some(IdentityAccess { entries, pod })
 }
 
-fn entry(raw: RawAccess, path: &str, identities: &BTreeSet<String>, errors: &mut Errors) -> Entry {
+fn entry(
+    raw: RawAccess,
+    path: &str,
+    identities: &BTreeSet<String>,
+    errors: &mut Errors,
+) -> Option<Entry> {
     let RawAccess { namespace, service_account, labels, identities: named } = raw;
     let mut check = |name: &Option<String>, member: &str, is: fn(&str) -> bool, what: &str| {
         if name.as_deref().is_some_and(|name| !is(name)) {
@@ -75,8 +80,12 @@ fn entry(raw: RawAccess, path: &str, identities: &BTreeSet<String>, errors: &mut
     };
     check(&namespace, "namespace", is_namespace, "the name of a namespace");
     check(&service_account, "service_account", is_service_account, "a service account's name");
-    if labels.as_ref().is_some_and(BTreeMap::is_empty) {
-        errors.missing(&format!("{path}.labels"), "labels");
+    // What was of the wrong type is told already, and was taken out.
+    let reported =
+        |errors: &Errors, path: &str| errors.0.iter().any(|error| error.path.starts_with(path));
+    let of_labels = format!("{path}.labels");
+    if labels.as_ref().is_some_and(BTreeMap::is_empty) && !reported(errors, &of_labels) {
+        errors.missing(&of_labels, "labels");
     }
     let labels = labels.unwrap_or_default();
     for (name, value) in &labels {
@@ -86,11 +95,8 @@ fn entry(raw: RawAccess, path: &str, identities: &BTreeSet<String>, errors: &mut
         }
     }
     let members = ["namespace", "service_account", "labels"].map(|m| format!("{path}.{m}"));
-    if namespace.is_none()
-        && service_account.is_none()
-        && labels.is_empty()
-        && !members.iter().any(|member| errors.reported_at(member))
-    {
+    let for_every_pod = namespace.is_none() && service_account.is_none() && labels.is_empty();
+    if for_every_pod && !members.iter().any(|member| reported(errors, member)) {
         errors.push(path, "for every pod; expected `namespace`, `service_account` or `labels`");
     }
     let path = format!("{path}.identities");
@@ -108,11 +114,11 @@ fn entry(raw: RawAccess, path: &str, identities: &BTreeSet<String>, errors: &mut
             Some(name) => of_entry.push(name),
         }
     }
-    let reported = |errors: &Errors| errors.0.iter().any(|error| error.path.starts_with(&path));
-    if of_entry.is_empty() && !reported(errors) {
+    if of_entry.is_empty() && !reported(errors, &path) {
         errors.missing(&path, "names of identities");
     }
-    Entry { namespace, service_account, labels, identities: of_entry }
+    let entry = Entry { namespace, service_account, labels, identities: of_entry };
+    (!for_every_pod).then_some(entry)
 }
 
 fn settings(

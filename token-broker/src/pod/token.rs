@@ -134,7 +134,7 @@ pub fn verify(
     }
     let (signed, signature) = text.rsplit_once('.').ok_or(NotProven::Malformed)?;
     let (header, payload) = signed.split_once('.').ok_or(NotProven::Malformed)?;
-    let [header, payload, signature] = [header, payload, signature].map(|part| decode(part));
+    let [header, payload, signature] = [header, payload, signature].map(decode);
     let header = header?;
     let (algorithm, key_id) = read_header(&header)?;
     let key = keys.iter().find(|key| key.id() == key_id).ok_or(NotProven::UnknownKey)?;
