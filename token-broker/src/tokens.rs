@@ -26,18 +26,21 @@ use tokio::{
 };
 
 pub mod challenges;
+mod guard;
 mod held;
 mod renewal;
+mod states;
+
+pub use states::IdentityState;
 
 use challenges::Challenge;
-use held::{Answer, Held, Refused, State, Step};
+use guard::Guard;
+use held::{Answer, Held, State, Step};
 
 use crate::{
-    access::Standing,
     entra::claims::Capability,
     failure::{failure, retry_in, sanitised},
     metrics::{ChallengeOutcome, Metrics, kind_label},
-    refresh,
     source::TokenSource,
     time::{Clock, later},
 };
@@ -63,16 +66,6 @@ pub struct Tokens {
     metrics: Arc<Metrics>,
     denied: Arc<AtomicU64>,
     guard: Guard,
-}
-
-/// What `identity_access` means for whoever asks, beside which identities there are.
-#[derive(Debug, Clone, Default)]
-struct Guard {
-    /// Why it cannot be told yet: nobody is answered with a token, nor told that there is none.
-    undecided: Option<String>,
-    /// A pod can lose an identity at any moment: its filters do not keep a token for long without
-    /// asking again.
-    ask_again: Option<Duration>,
 }
 
 /// One identity's tokens, by scope.
@@ -141,25 +134,6 @@ impl Slots {
     }
 }
 
-/// How an identity is doing, for readiness and the status page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdentityState {
-    /// Its name.
-    pub identity: String,
-    /// Its tokens that are held now.
-    pub held: usize,
-    /// Its tokens that there are to be.
-    pub wanted: usize,
-    /// The least life among its tokens, 0 where one is missing.
-    pub life: Duration,
-    /// The last refusal of a scope whose last acquisition failed.
-    pub refused: Option<TypedError>,
-    /// The last refusal of a claims challenge, where none was answered since.
-    pub challenge_refused: Option<TypedError>,
-    /// That scope has never had a token since the start.
-    pub never_held: bool,
-}
-
 impl Tokens {
     /// Starts to acquire, at once, all that the configuration allows.
     pub fn start(
@@ -200,20 +174,6 @@ impl Tokens {
             denied: Arc::clone(&self.denied),
             guard: self.guard.clone(),
         }
-    }
-
-    /// The same tokens, handed out as `access` says. That it allows their identities is the
-    /// caller's affair.
-    #[must_use]
-    pub fn guarded(mut self, access: &Standing) -> Self {
-        self.guard = Guard {
-            undecided: match access {
-                Standing::Undecided(why) => Some(why.to_string()),
-                Standing::Open | Standing::Refused(_) | Standing::Decided { .. } => None,
-            },
-            ask_again: (*access != Standing::Open).then_some(refresh::ASK_AGAIN_GUARDED),
-        };
-        self
     }
 
     /// The clock that tokens end by.
@@ -272,7 +232,7 @@ impl Tokens {
         // No identity may be used on behalf of a user, and its own token is no answer to that.
         let slot = slots.filter(|_| request.assertion.is_none()).map(|slots| slots.of(request));
         let outcome = match (slot, challenge) {
-            _ if self.guard.undecided.is_some() => Err(self.undecided()),
+            _ if self.guard.is_shut() => Err(self.guard.refusal()),
             (Some(slot), None) => self.wait_for(slot).await,
             (Some(slot), Some(challenge)) => self.answer(slot, challenge).await,
             (None, _) => Err(self.denied(request)),
@@ -283,20 +243,7 @@ impl Tokens {
             Err(refused) => kind_label(refused.kind),
         };
         self.metrics.token_requested(holding.map(|_known| request.identity.as_str()), label);
-        outcome.map(|(mut token, _)| {
-            if let Some(soon) = self.guard.ask_again {
-                let soon = self.clock.unix_now().saturating_add(soon.as_secs());
-                token.refresh_on = token.refresh_on.min(soon);
-            }
-            token
-        })
-    }
-
-    /// It may well be allowed: no verdict, and in a moment another answer.
-    fn undecided(&self) -> TypedError {
-        let why = self.guard.undecided.as_deref().unwrap_or_default();
-        let text = format!("access_undecided: {}", sanitised(why));
-        retry_in(failure(ErrorKind::Transient, text), Duration::from_secs(1))
+        outcome.map(|(token, _)| self.guard.limit(token, self.clock.unix_now()))
     }
 
     /// One text for an unknown identity and for a scope that is not listed: neither tells which
@@ -383,43 +330,6 @@ impl Tokens {
             Some(token) => Ok((issued(slot, token, self.clock.unix_now()), waited)),
             None => Err(slow()),
         }
-    }
-
-    /// How each identity is doing.
-    pub fn states(&self) -> Vec<IdentityState> {
-        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
-        self.identities
-            .iter()
-            .map(|(identity, holding)| {
-                let mut state = IdentityState {
-                    identity: identity.clone(),
-                    held: 0,
-                    wanted: 0,
-                    life: Duration::MAX,
-                    refused: None,
-                    challenge_refused: None,
-                    never_held: false,
-                };
-                for slot in holding.scopes.values().flat_map(Slots::active) {
-                    let of_slot = slot.state.borrow();
-                    state.wanted = state.wanted.saturating_add(1);
-                    let life = of_slot.life(now, unix_now);
-                    state.held = state.held.saturating_add(usize::from(!life.is_zero()));
-                    state.life = state.life.min(life);
-                    if let Some(Refused { error, .. }) = &of_slot.refused {
-                        state.refused = Some(error.clone());
-                        state.never_held |= !of_slot.ever_held;
-                    }
-                    if let Some(error) = of_slot.challenges.last_refusal() {
-                        state.challenge_refused = Some(error.clone());
-                    }
-                }
-                if holding.scopes.is_empty() {
-                    state.life = Duration::ZERO;
-                }
-                state
-            })
-            .collect()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod by_hand;
+mod evidence;
 
 const NAMESPACE: &str = "admission";
 
@@ -235,6 +236,8 @@ fn a_container_that_brings_one_of_ours_or_takes_its_volumes_is_refused() {
     let socket = json!({"volumeMounts": [{"name": "entra-socket", "mountPath": "/s"}]});
     let token = json!({"volumeMounts": [{"name": "entra-token", "mountPath": "/t"}]});
     let istio = json!({"volumeMounts": [{"name": "istio-token", "mountPath": "/i"}]});
+    let evidence = json!({"volumeMounts": [{"name": "entra-pod", "mountPath": "/e"}]});
+    let proves = |patch: Value| merged(annotated("entra-sidecar/identity-access", "true"), &patch);
     let mounted = "is mounted in another container";
     let projected = |audience: &str| {
         json!({"spec": {"volumes": [{"name": "mine", "projected": {"sources": [
@@ -265,8 +268,10 @@ fn a_container_that_brings_one_of_ours_or_takes_its_volumes_is_refused() {
         ("the socket", container(socket), mounted),
         ("the broker's token", container(token), mounted),
         ("the proxy's token", container(istio), mounted),
+        ("the pod's evidence", proves(container(evidence)), mounted),
         ("a token for Entra", projected("api://AzureADTokenExchange"), audience),
         ("a token for istiod", projected("istio-ca"), audience),
+        ("a token for the broker", projected("entra-sidecar"), audience),
         (
             "a folder of the node",
             json!({"spec": {"volumes": [{"name": "n", "hostPath": {"path": "/"}}]}}),
@@ -382,6 +387,7 @@ fn a_debugging_container_gets_nothing_of_ours() {
         json!({"targetContainerName": "istio-proxy"}),
         mount("entra-socket"),
         mount("entra-token"),
+        mount("entra-pod"),
         mount("istio-token"),
         context(json!({"runAsUser": 1337})),
         context(json!({"privileged": true})),

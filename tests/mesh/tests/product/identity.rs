@@ -13,10 +13,10 @@ use crate::{
 };
 
 const NAMESPACE: &str = "identity";
-const AUDIENCE: &str = "api://AzureADTokenExchange";
-const GRAPH_SCOPE: &str = "https://graph.microsoft.com/.default";
+pub(crate) const AUDIENCE: &str = "api://AzureADTokenExchange";
+pub(crate) const GRAPH_SCOPE: &str = "https://graph.microsoft.com/.default";
 /// AADSTS700213: no federated credential of the application has this subject.
-const NOT_FEDERATED: (u16, Option<u32>) = (401, Some(700_213));
+pub(crate) const NOT_FEDERATED: (u16, Option<u32>) = (401, Some(700_213));
 const STOCK_SCOPE: &str = "https://stock.contoso.com/.default";
 
 /// The application `orders`, and in the same namespace `billing`, which is another application of
@@ -86,7 +86,7 @@ fn stranger() -> Value {
 
 /// Asks Entra for a token of an application as whoever holds an assertion can: status, and the
 /// number of the refusal.
-fn ask(world: &World, client: &str, assertion: &str) -> (u16, Option<u32>) {
+pub(crate) fn ask(world: &World, client: &str, assertion: &str) -> (u16, Option<u32>) {
     let entra = &world.entra;
     let way = Client::direct(entra.address(), entra.ca_file()).unwrap();
     let form = [

@@ -32,6 +32,7 @@ mod pull;
 mod rotation;
 mod same_policy;
 mod shop;
+mod tenants;
 mod upgrade;
 mod validate;
 mod values;

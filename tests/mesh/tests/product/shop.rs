@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use e2e::{
     client::{Answer, Request},
-    fake_entra::sample,
+    fake_entra::{sample, service_account},
 };
 use mesh::Finished;
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ pub(crate) struct Shop {
     namespace: &'static str,
     values: Vec<Value>,
     annotations: Value,
+    labels: Value,
+    account: (&'static str, &'static str),
     arguments: Vec<&'static str>,
     ports: Vec<Value>,
     probe: u16,
@@ -41,6 +43,8 @@ impl Shop {
             namespace,
             values: Vec::new(),
             annotations: json!({}),
+            labels: json!({"app": "orders"}),
+            account: ("orders", sample::WORKLOAD),
             arguments: vec!["--http", "8080", "--health", "8081"],
             ports: vec![json!({"name": "http", "port": 80, "targetPort": 8080})],
             probe: 8081,
@@ -60,6 +64,20 @@ impl Shop {
     #[must_use]
     pub(crate) fn annotation(mut self, name: &str, value: &str) -> Self {
         self.annotations[name] = json!(value);
+        self
+    }
+
+    /// A label of the pod.
+    #[must_use]
+    pub(crate) fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels[name] = json!(value);
+        self
+    }
+
+    /// The pod's service account, and the application that it is to Entra.
+    #[must_use]
+    pub(crate) fn account(mut self, name: &'static str, client: &'static str) -> Self {
+        self.account = (name, client);
         self
     }
 
@@ -127,11 +145,12 @@ impl Shop {
              "metadata": {"name": "entra-ca", "namespace": self.namespace},
              "data": {"ca.crt": world.entra.ca_pem()}},
             {"apiVersion": "v1", "kind": "ServiceAccount",
-             "metadata": {"name": "orders", "namespace": self.namespace}},
+             "metadata": {"name": self.account.0, "namespace": self.namespace}},
         ]});
         world.mesh.apply(&objects.to_string()).unwrap();
-        let subject = format!("system:serviceaccount:{}:orders", self.namespace);
-        world.entra.federate(sample::TENANT, sample::WORKLOAD, mesh::paths::ISSUER, &subject);
+        let (account, client) = self.account;
+        let subject = service_account(self.namespace, account);
+        world.entra.federate(sample::TENANT, client, mesh::paths::ISSUER, &subject);
     }
 
     /// The application and its Service.
@@ -140,14 +159,14 @@ impl Shop {
             "inject.istio.io/templates": "sidecar,token-broker",
             "entra-sidecar/ca-config-map": "entra-ca",
             "entra-sidecar/tenant-id": sample::TENANT,
-            "entra-sidecar/client-id": sample::WORKLOAD,
+            "entra-sidecar/client-id": self.account.1,
         });
         let further = self.annotations.as_object().unwrap().clone();
         annotations.as_object_mut().unwrap().extend(further);
         let pod = json!({
-            "metadata": {"labels": {"app": "orders"}, "annotations": annotations},
+            "metadata": {"labels": self.labels, "annotations": annotations},
             "spec": {
-                "serviceAccountName": "orders",
+                "serviceAccountName": self.account.0,
                 "terminationGracePeriodSeconds": 1,
                 "containers": [{
                     "name": "application",

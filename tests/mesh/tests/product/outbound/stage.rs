@@ -210,7 +210,7 @@ fn destinations() -> Vec<Value> {
 }
 
 /// What `entra-sidecar istio destinations` prints for these.
-pub(super) fn generate(world: &World, namespace: &str, destinations: &[Value]) -> String {
+pub(crate) fn generate(world: &World, namespace: &str, destinations: &[Value]) -> String {
     let digest = world.images.filter.strip_prefix("sha256:").unwrap();
     let list = json!({
         "namespace": namespace,
@@ -237,14 +237,14 @@ pub(super) fn documents(text: &str) -> Vec<Value> {
 }
 
 /// What the application of a pod gets for `mesh-app call …`, run in its container.
-pub(super) fn call(open: &Open, words: &[&str]) -> Value {
+pub(crate) fn call(open: &Open, words: &[&str]) -> Value {
     let ran = open.shell(&[&["mesh-app", "call"], words].concat());
     let line = ran.stdout.lines().next().unwrap_or_else(|| panic!("no answer: {}", ran.stderr));
     serde_json::from_str(line).unwrap()
 }
 
 /// The same, as soon as the answer has this status.
-pub(super) fn until_answered(open: &Open, words: &[&str], status: u16) -> Value {
+pub(crate) fn until_answered(open: &Open, words: &[&str], status: u16) -> Value {
     until(&format!("{status} for {words:?}"), PATIENCE, || {
         let answer = call(open, words);
         if answer["status"] == status {
