@@ -31,7 +31,7 @@ pub mod time;
 pub mod tokens;
 
 use access::Standing;
-use config::{Config, Identity, environment::Environment};
+use config::{Config, Identity, Source, environment::Environment};
 use https::{Replaceable, Transport};
 use keys::Keys;
 use metrics::Metrics;
@@ -40,7 +40,7 @@ use reload::Reload;
 use server::{Listeners, Serving, State};
 use source::Means;
 use time::Clock;
-use tokens::{Entitlement, Tokens};
+use tokens::{Delegation, Entitlement, Tokens};
 
 /// Starts everything that the configuration names; the first requests to Entra leave at once.
 ///
@@ -82,8 +82,17 @@ fn entitlements<'a>(
 ) -> BTreeMap<String, Entitlement> {
     let entitled = |(name, identity): (&String, &Identity)| {
         let source = source::from_config(name, &identity.source, means);
-        let scopes = identity.scopes.clone();
-        (name.clone(), Entitlement { source, scopes, capability: identity.capability })
+        let (scopes, capability) = (identity.scopes.clone(), identity.capability);
+        let delegation = match &identity.source {
+            Source::Application { application, .. } if !identity.delegated_scopes.is_empty() => {
+                Some(Delegation {
+                    tenant: application.tenant.clone(),
+                    scopes: identity.delegated_scopes.clone(),
+                })
+            }
+            _ => None,
+        };
+        (name.clone(), Entitlement { source, scopes, capability, delegation })
     };
     identities.into_iter().map(entitled).collect()
 }

@@ -89,6 +89,9 @@ pub struct Metrics {
     credential_uses: Family<ByCredential, Counter>,
     token_requests: Family<ByIdentity, Counter>,
     token_life: Family<OfIdentity, Gauge>,
+    exchanges: Family<ByIdentity, Counter>,
+    delegated_tokens: Family<OfIdentity, Gauge>,
+    evictions: Counter,
     challenges: Family<ByIdentity, Counter>,
     key_fetches: Family<ByAuthority, Counter>,
     key_set_age: Family<OfAuthority, Gauge>,
@@ -113,6 +116,9 @@ impl Default for Metrics {
             credential_uses: Family::default(),
             token_requests: Family::default(),
             token_life: Family::default(),
+            exchanges: Family::default(),
+            delegated_tokens: Family::default(),
+            evictions: Counter::default(),
             challenges: Family::default(),
             key_fetches: Family::default(),
             key_set_age: Family::default(),
@@ -145,6 +151,21 @@ impl Default for Metrics {
             "token_life_seconds",
             "Seconds until the first of an identity's tokens ends; 0 where one is missing",
             metrics.token_life.clone(),
+        );
+        registry.register(
+            "on_behalf_of_exchanges",
+            "Users' tokens exchanged at Entra, by identity and outcome (issued, or the kind of refusal)",
+            metrics.exchanges.clone(),
+        );
+        registry.register(
+            "on_behalf_of_tokens",
+            "Tokens held on behalf of users, by identity",
+            metrics.delegated_tokens.clone(),
+        );
+        registry.register(
+            "on_behalf_of_evictions",
+            "Tokens and refusals on behalf of users that were forgotten before their end, for want of room",
+            metrics.evictions.clone(),
         );
         registry.register(
             "claims_challenges",
@@ -219,6 +240,24 @@ impl Metrics {
         let position = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
         let label = ByCredential { identity: identity.to_owned(), position, outcome };
         self.credential_uses.get_or_create(&label).inc();
+    }
+
+    /// Entra answered (or failed to) when asked for a token on behalf of a user.
+    pub fn exchanged(&self, identity: &str, refused: Option<ErrorKind>) {
+        let outcome = refused.map_or("issued", kind_label);
+        let label = ByIdentity { identity: identity.to_owned(), outcome };
+        self.exchanges.get_or_create(&label).inc();
+    }
+
+    /// Tokens that are held on behalf of an identity's users.
+    pub fn delegated_tokens(&self, identity: &str, held: usize) {
+        let label = OfIdentity { identity: identity.to_owned() };
+        self.delegated_tokens.get_or_create(&label).set(i64::try_from(held).unwrap_or(i64::MAX));
+    }
+
+    /// So many entries were forgotten before their end.
+    pub fn evicted(&self, entries: usize) {
+        self.evictions.inc_by(u64::try_from(entries).unwrap_or(u64::MAX));
     }
 
     /// A token request of a configured identity (or of none) was answered.
@@ -296,7 +335,9 @@ impl Metrics {
 
     /// An identity is no longer configured: what it holds is no longer shown.
     pub fn forget_identity(&self, identity: &str) {
-        self.token_life.remove(&OfIdentity { identity: identity.to_owned() });
+        let label = OfIdentity { identity: identity.to_owned() };
+        self.token_life.remove(&label);
+        self.delegated_tokens.remove(&label);
     }
 
     /// An authority is no longer configured: what is held of it is no longer shown.

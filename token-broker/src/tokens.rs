@@ -28,14 +28,16 @@ use tokio::{
 pub mod challenges;
 mod guard;
 mod held;
+mod on_behalf_of;
 mod renewal;
 mod states;
-
+pub use on_behalf_of::Counts;
 pub use states::IdentityState;
 
 use challenges::Challenge;
 use guard::Guard;
 use held::{Answer, Held, State, Step};
+use on_behalf_of::{Cache, Delegated};
 
 use crate::{
     entra::claims::Capability,
@@ -57,11 +59,23 @@ pub struct Entitlement {
     pub scopes: Vec<String>,
     /// What the identity can do, beside handing out tokens.
     pub capability: Capability,
+    /// What may be asked for on behalf of users.
+    pub delegation: Option<Delegation>,
+}
+
+/// For what an application may act on behalf of its users.
+#[derive(Debug, Clone)]
+pub struct Delegation {
+    /// The application's tenant, which is its users'.
+    pub tenant: String,
+    /// The scopes that may be asked for.
+    pub scopes: Vec<String>,
 }
 
 /// All tokens that there can be under one configuration.
 pub struct Tokens {
     identities: BTreeMap<String, Arc<Holding>>,
+    on_behalf_of: Arc<Cache>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     denied: Arc<AtomicU64>,
@@ -71,6 +85,8 @@ pub struct Tokens {
 /// One identity's tokens, by scope.
 struct Holding {
     scopes: BTreeMap<String, Slots>,
+    /// Its users' tokens, which end with it.
+    delegated: Option<Arc<Delegated>>,
     /// Ends with the owner.
     _renewals: JoinSet<()>,
 }
@@ -143,6 +159,7 @@ impl Tokens {
     ) -> Self {
         let none = Self {
             identities: BTreeMap::new(),
+            on_behalf_of: Arc::default(),
             clock,
             metrics,
             denied: Arc::default(),
@@ -169,6 +186,7 @@ impl Tokens {
         }
         Self {
             identities,
+            on_behalf_of: Arc::clone(&self.on_behalf_of),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             denied: Arc::clone(&self.denied),
@@ -208,7 +226,18 @@ impl Tokens {
             };
             scopes.insert(scope, of_scope);
         }
-        Holding { scopes, _renewals: renewals }
+        let delegated = entitlement.delegation.map(|delegation| {
+            Arc::new(Delegated::new(
+                identity,
+                delegation,
+                entitlement.capability,
+                entitlement.source,
+                Arc::clone(&self.on_behalf_of),
+                Arc::clone(&self.clock),
+                Arc::clone(&self.metrics),
+            ))
+        });
+        Holding { scopes, delegated, _renewals: renewals }
     }
 
     /// The claims challenge in a request; a request with one that there cannot be is malformed.
@@ -228,14 +257,17 @@ impl Tokens {
         challenge: Option<&Challenge>,
     ) -> Result<IssuedToken, TypedError> {
         let holding = self.identities.get(&request.identity);
-        let slots = holding.and_then(|holding| holding.scopes.get(&request.scope));
-        // No identity may be used on behalf of a user, and its own token is no answer to that.
-        let slot = slots.filter(|_| request.assertion.is_none()).map(|slots| slots.of(request));
-        let outcome = match (slot, challenge) {
+        let outcome = match &request.assertion {
             _ if self.guard.is_shut() => Err(self.guard.refusal()),
-            (Some(slot), None) => self.wait_for(slot).await,
-            (Some(slot), Some(challenge)) => self.answer(slot, challenge).await,
-            (None, _) => Err(self.denied(request)),
+            None => self.own(holding, request, challenge).await,
+            // Never answered with the application's own token, nor the other way round.
+            Some(assertion) => {
+                let delegated = holding.and_then(|holding| holding.delegated.as_ref());
+                match delegated.and_then(|delegated| Some((delegated, delegated.place(request)?))) {
+                    Some((delegated, place)) => delegated.issue(place, assertion).await,
+                    None => Err(self.denied(request)),
+                }
+            }
         };
         let label = match &outcome {
             Ok((_, Waited::No)) => "cached",
@@ -244,6 +276,21 @@ impl Tokens {
         };
         self.metrics.token_requested(holding.map(|_known| request.identity.as_str()), label);
         outcome.map(|(token, _)| self.guard.limit(token, self.clock.unix_now()))
+    }
+
+    /// A token of the application itself.
+    async fn own(
+        &self,
+        holding: Option<&Arc<Holding>>,
+        request: &TokenRequest,
+        challenge: Option<&Challenge>,
+    ) -> Result<(IssuedToken, Waited), TypedError> {
+        let slots = holding.and_then(|holding| holding.scopes.get(&request.scope));
+        match (slots.map(|slots| slots.of(request)), challenge) {
+            (Some(slot), None) => self.wait_for(slot).await,
+            (Some(slot), Some(challenge)) => self.answer(slot, challenge).await,
+            (None, _) => Err(self.denied(request)),
+        }
     }
 
     /// One text for an unknown identity and for a scope that is not listed: neither tells which
@@ -348,8 +395,8 @@ fn issued(slot: &Slot, held: &Held, unix_now: u64) -> IssuedToken {
     IssuedToken {
         access_token: held.access_token.clone(),
         token_type: "Bearer".to_owned(),
-        expires_on: held.expires_on,
-        refresh_on: held.ask_again_on(unix_now),
+        expires_on: held.times.expires_on,
+        refresh_on: held.times.ask_again_on(unix_now),
         scope: slot.scope.clone(),
         identity: slot.identity.clone(),
         correlation_id: held.correlation_id.clone(),

@@ -150,7 +150,7 @@ async fn b10_the_certificate_before_serves_until_the_new_one_works() {
 
     // Entra knows it now: the old one is no longer used.
     pass(seconds(2_600)).await;
-    assert_eq!(entra.count(Endpoint::Token), 5);
+    assert!(entra.count(Endpoint::Token) >= 5);
     verified(&entra, 4, &new.key, &RSA_PSS_2048_8192_SHA256);
     entra.always(Endpoint::Token, Some(Reply::error(401, "invalid_client", 700_027)));
     pass(seconds(2_600)).await;

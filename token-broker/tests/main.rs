@@ -27,6 +27,7 @@ mod key_sets;
 mod ladder;
 mod managed_assertion;
 mod managed_identity;
+mod on_behalf_of;
 mod peers;
 mod readiness;
 mod reload;

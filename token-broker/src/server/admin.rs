@@ -18,7 +18,11 @@ use super::{
     Serving, State,
     answer::{Refusal, json, with_type},
 };
-use crate::{access::Standing, refresh::is_lasting, tokens::IdentityState};
+use crate::{
+    access::Standing,
+    refresh::is_lasting,
+    tokens::{Counts, IdentityState},
+};
 
 /// What the status page begins with while the configuration on disk is not the one in force.
 const REFUSED_CONFIGURATION: &str =
@@ -130,7 +134,13 @@ async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
         state.metrics.key_set(&issuer, age, keys);
     }
     for identity in tokens.states() {
-        state.metrics.token_life(&identity.identity, identity.life.as_secs());
+        // Nothing is held ahead of an identity that acts for users alone.
+        if identity.wanted > 0 || identity.on_behalf_of.is_none() {
+            state.metrics.token_life(&identity.identity, identity.life.as_secs());
+        }
+        if let Some(counts) = identity.on_behalf_of {
+            state.metrics.delegated_tokens(&identity.identity, counts.held);
+        }
     }
     with_type(StatusCode::OK, OPENMETRICS, state.metrics.text())
 }
@@ -171,6 +181,12 @@ fn status_text(state: &State) -> String {
             identity.wanted,
             identity.life.as_secs()
         );
+        if let Some(Counts { held, refused }) = identity.on_behalf_of {
+            let _written = writeln!(
+                page,
+                "    on behalf of users: {held} tokens held, {refused} refusals remembered"
+            );
+        }
         if let Some(refused) = identity.refused {
             let _written = writeln!(page, "    last refusal: {}", described(&refused));
         }

@@ -39,6 +39,9 @@ impl Challenge {
     pub fn of(request: &TokenRequest) -> Result<Option<Self>, &'static str> {
         let (claims, refused) = match (&request.claims, &request.refused) {
             (None, None) => return Ok(None),
+            _ if request.assertion.is_some() => {
+                return Err("`claims` with `assertion`: a user answers challenges, not the broker");
+            }
             (Some(claims), Some(refused)) => (claims, refused),
             _ => return Err("`claims` and `refused` come together"),
         };

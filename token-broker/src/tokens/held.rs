@@ -33,6 +33,13 @@ pub(super) struct Held {
     pub(super) access_token: Secret,
     /// Names the token without being one.
     pub(super) hash: String,
+    pub(super) times: Times,
+    pub(super) correlation_id: String,
+}
+
+/// When a token ends, by both clocks, and when there may be a newer one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
     pub(super) life: Duration,
     /// When it was asked for: its life counts from there.
     pub(super) asked: Instant,
@@ -40,7 +47,6 @@ pub(super) struct Held {
     pub(super) expires_on: u64,
     /// Unix seconds of the planned renewal or retry: a newer one may be there then.
     pub(super) refresh_on: u64,
-    pub(super) correlation_id: String,
 }
 
 /// A refusal and how long it stands.
@@ -54,12 +60,12 @@ impl State {
     /// The token, unless it has ended or is about to.
     pub(super) fn usable(&self, now: Instant, unix_now: u64) -> Option<&Held> {
         let held = self.held.as_ref()?;
-        (held.rest(now, unix_now) > refresh::margin(held.life)).then_some(held)
+        held.times.is_usable(now, unix_now).then_some(held)
     }
 
     /// How long the token can be handed out; zero without one.
     pub(super) fn life(&self, now: Instant, unix_now: u64) -> Duration {
-        self.usable(now, unix_now).map_or(Duration::ZERO, |held| held.rest(now, unix_now))
+        self.usable(now, unix_now).map_or(Duration::ZERO, |held| held.times.rest(now, unix_now))
     }
 
     /// The last refusal while it stands, or else that Entra wants quiet, with when to ask again.
@@ -158,7 +164,12 @@ pub(super) fn hash(token: &Secret) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl Held {
+impl Times {
+    /// Whether it can be handed out: it has not ended and is not about to.
+    pub(super) fn is_usable(&self, now: Instant, unix_now: u64) -> bool {
+        self.rest(now, unix_now) > refresh::margin(self.life)
+    }
+
     /// Unix seconds from which whoever gets a copy now is to ask again: when there may be a newer
     /// one, but soon enough to learn that there is none any more. Always ahead, also while the
     /// renewal is late.
@@ -197,16 +208,9 @@ mod tests {
             (50_400, 1_500, 1_500),
             (0, 1_003, 1_003),
         ] {
-            let held = Held {
-                access_token: Secret::new("t"),
-                hash: String::new(),
-                life: Duration::ZERO,
-                asked: Instant::now(),
-                expires_on,
-                refresh_on,
-                correlation_id: String::new(),
-            };
-            assert_eq!(held.ask_again_on(1_000), expected, "{refresh_on} {expires_on}");
+            let (life, asked) = (Duration::ZERO, Instant::now());
+            let times = Times { life, asked, expires_on, refresh_on };
+            assert_eq!(times.ask_again_on(1_000), expected, "{refresh_on} {expires_on}");
         }
     }
 
@@ -217,10 +221,12 @@ mod tests {
             held: Some(Held {
                 access_token: Secret::new("t"),
                 hash: String::new(),
-                life: Duration::from_secs(life),
-                asked,
-                expires_on: start.saturating_add(life),
-                refresh_on: 0,
+                times: Times {
+                    life: Duration::from_secs(life),
+                    asked,
+                    expires_on: start.saturating_add(life),
+                    refresh_on: 0,
+                },
                 correlation_id: String::new(),
             }),
             ..State::default()

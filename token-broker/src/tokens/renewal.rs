@@ -186,10 +186,12 @@ impl Keeper {
             state.held = Some(held::Held {
                 hash: held::hash(&access_token),
                 access_token,
-                life,
-                asked,
-                expires_on: asked_unix.saturating_add(life.as_secs()),
-                refresh_on: asked_unix.saturating_add(pause.as_secs()),
+                times: held::Times {
+                    life,
+                    asked,
+                    expires_on: asked_unix.saturating_add(life.as_secs()),
+                    refresh_on: asked_unix.saturating_add(pause.as_secs()),
+                },
                 correlation_id,
             });
             state.refused = None;
@@ -229,7 +231,7 @@ impl Keeper {
             state.challenges.close(Some(&refused), until);
             if let Some(held) = state.held.as_mut().filter(|_| kind == ErrorKind::Throttled) {
                 // The renewal waits, too: nobody need ask for it before.
-                held.refresh_on = held.refresh_on.max(quiet_on);
+                held.times.refresh_on = held.times.refresh_on.max(quiet_on);
             }
         });
         match kind {
@@ -267,7 +269,8 @@ impl Keeper {
             }
             if let Some(held) = &mut state.held {
                 // Nobody need ask for a newer one before the next attempt.
-                held.refresh_on = unix_now.saturating_add(rest).min(held.expires_on);
+                let times = &mut held.times;
+                times.refresh_on = unix_now.saturating_add(rest).min(times.expires_on);
             }
             state.refused = Some(held::Refused { error: refused, until });
             state.acquiring = false;

@@ -1,13 +1,14 @@
-//! How each identity is doing, for readiness and the status page.
+//! How each identity is doing, for readiness, metrics and the status page: counts and refusals, no
+//! token.
 
 use std::time::Duration;
 
 use contract::TypedError;
 use tokio::time::Instant;
 
-use super::{Slots, Tokens, held::Refused};
+use super::{Counts, Slots, Tokens, held::Refused};
 
-/// How an identity is doing.
+/// How an identity is doing, for readiness and the status page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityState {
     /// Its name.
@@ -24,6 +25,8 @@ pub struct IdentityState {
     pub challenge_refused: Option<TypedError>,
     /// That scope has never had a token since the start.
     pub never_held: bool,
+    /// What is held on behalf of users, where the identity may act for them.
+    pub on_behalf_of: Option<Counts>,
 }
 
 impl Tokens {
@@ -41,6 +44,7 @@ impl Tokens {
                     refused: None,
                     challenge_refused: None,
                     never_held: false,
+                    on_behalf_of: holding.delegated.as_ref().map(|delegated| delegated.counts()),
                 };
                 for slot in holding.scopes.values().flat_map(Slots::active) {
                     let of_slot = slot.state.borrow();
@@ -58,6 +62,10 @@ impl Tokens {
                 }
                 if holding.scopes.is_empty() {
                     state.life = Duration::ZERO;
+                }
+                if state.refused.is_none() {
+                    let delegated = holding.delegated.as_ref();
+                    state.refused = delegated.and_then(|delegated| delegated.refused());
                 }
                 state
             })

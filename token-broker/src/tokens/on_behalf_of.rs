@@ -1,0 +1,298 @@
+//! Tokens on behalf of users: a user's token (the assertion) exchanged for one of the same user for
+//! another API (learn.microsoft.com/entra/identity-platform/v2-oauth2-on-behalf-of-flow).
+//!
+//! Which there can be is not known beforehand, so nothing is acquired ahead and no task waits: what
+//! was exchanged is kept (`on_behalf_of::cache`) until the token or the assertion ends, and exchanged
+//! again when somebody asks for what is due. There is one exchange at a time for one assertion,
+//! however many ask. The filter has validated the assertion; here it is only read, for its end.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use contract::{ErrorKind, IssuedToken, Secret, TokenRequest, TypedError};
+use tokio::time::{Instant, timeout_at};
+
+mod assertion;
+mod cache;
+mod quiet;
+
+use assertion::Assertion;
+pub(super) use cache::Cache;
+use cache::{Flight, Found, Kept, Key};
+use quiet::Quiet;
+
+use super::{Delegation, WAIT, Waited, held::Times, renewal, slow};
+use crate::{
+    entra::{
+        claims::{self, Capability},
+        token_endpoint::{Acquired, Wanted},
+    },
+    failure::{NoToken, failure, retry_in},
+    metrics::{Metrics, kind_label},
+    refresh,
+    source::TokenSource,
+    time::{Clock, later},
+};
+
+/// How many there are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Tokens that can be handed out.
+    pub held: usize,
+    /// Refusals that stand.
+    pub refused: usize,
+}
+
+/// What one identity may be asked for on behalf of its users. Its entries end with it.
+pub(super) struct Delegated {
+    identity: String,
+    tenant: String,
+    scopes: Vec<String>,
+    capability: Capability,
+    source: Arc<dyn TokenSource>,
+    cache: Arc<Cache>,
+    /// Tells its entries from those of others, also of one with the same name that it followed.
+    number: u32,
+    quiet: Mutex<Quiet>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a request is for: one of the scopes, for an asker that answers challenges or not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    scope: u32,
+    capability: Capability,
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        self.cache.forget(self.number);
+    }
+}
+
+impl Delegated {
+    pub(super) fn new(
+        identity: &str,
+        Delegation { tenant, scopes }: Delegation,
+        capability: Capability,
+        source: Arc<dyn TokenSource>,
+        cache: Arc<Cache>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (identity, number) = (identity.to_owned(), cache.number());
+        let quiet = Mutex::default();
+        Self { identity, tenant, scopes, capability, source, cache, number, quiet, clock, metrics }
+    }
+
+    /// Where a request belongs, if its scope is listed.
+    pub(super) fn place(&self, request: &TokenRequest) -> Option<Place> {
+        let scope = self.scopes.iter().position(|scope| *scope == request.scope)?;
+        let capability = if request.claims_challenges { self.capability } else { Capability::None };
+        Some(Place { scope: u32::try_from(scope).ok()?, capability })
+    }
+
+    /// The user's token for a scope of the allow-list.
+    pub(super) async fn issue(
+        self: &Arc<Self>,
+        place: Place,
+        assertion: &Secret,
+    ) -> Result<(IssuedToken, Waited), TypedError> {
+        let deadline = later(Instant::now(), WAIT);
+        let read = Assertion::read(assertion, &self.tenant, self.clock.unix_now())?;
+        let key = Key {
+            identity: self.number,
+            scope: place.scope,
+            capable: place.capability == Capability::ClaimsChallenges,
+            assertion: read.digest,
+        };
+        let mut waited = Waited::No;
+        loop {
+            let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+            let mut flight = match self.cache.find(&key, now, unix_now) {
+                Found::Held(kept) => {
+                    if unix_now >= kept.times.refresh_on && self.quiet().standing(now).is_none() {
+                        // Nobody waits for it: what is held serves until then.
+                        self.start(key, place, &read, assertion, now);
+                    }
+                    return Ok((self.issued(place, &kept, unix_now), waited));
+                }
+                Found::Refused(refused) => return Err(refused),
+                Found::UnderWay(flight) => flight,
+                Found::Nothing => {
+                    // One that waited has had its exchange.
+                    if let Waited::Yes = waited {
+                        return Err(self.quiet().standing(now).unwrap_or_else(slow));
+                    }
+                    if let Some(refused) = self.quiet().standing(now) {
+                        return Err(refused);
+                    }
+                    match self.start(key, place, &read, assertion, now) {
+                        Some(flight) => flight,
+                        None => return Err(crowded()),
+                    }
+                }
+            };
+            waited = Waited::Yes;
+            if timeout_at(deadline, flight.ended()).await.is_err() {
+                return Err(slow());
+            }
+        }
+    }
+
+    /// Starts an exchange unless one is under way; none where there are too many.
+    fn start(
+        self: &Arc<Self>,
+        key: Key,
+        place: Place,
+        read: &Assertion,
+        assertion: &Secret,
+        now: Instant,
+    ) -> Option<Flight> {
+        let (flight, started) = self.cache.start(key)?;
+        if let Some(started) = started {
+            let (this, assertion, end) = (Arc::clone(self), assertion.clone(), read.end);
+            let look = self.quiet().looks(now);
+            tokio::spawn(async move {
+                this.exchange(key, place, &assertion, end, look).await;
+                // Last: whoever waits then finds how it ended.
+                drop(started);
+            });
+        }
+        Some(flight)
+    }
+
+    /// One exchange. With `look` it takes place only where the credential has changed since it was
+    /// refused.
+    async fn exchange(&self, key: Key, place: Place, assertion: &Secret, end: u64, look: bool) {
+        let credential = self.source.credential().await;
+        if look && self.quiet().is_of(credential.as_ref()) {
+            self.quiet().look_later(Instant::now());
+            return;
+        }
+        let Some(scope) = self.scope(place) else { return };
+        let (asked, asked_unix) = (Instant::now(), self.clock.unix_now());
+        let claims = claims::parameter(place.capability, None);
+        let wanted = Wanted { scope, assertion: Some(assertion), claims: claims.as_deref() };
+        let outcome = self.source.acquire(wanted).await;
+        self.metrics.exchanged(&self.identity, outcome.as_ref().err().map(|no| no.error.kind));
+        match outcome {
+            Ok(acquired) => self.hold(key, scope, acquired, end, asked, asked_unix),
+            Err(refused) => self.refuse(key, scope, refused, credential),
+        }
+    }
+
+    /// Keeps a token until its end or the assertion's, whichever comes first.
+    fn hold(
+        &self,
+        key: Key,
+        scope: &str,
+        acquired: Acquired,
+        end: u64,
+        asked: Instant,
+        asked_unix: u64,
+    ) {
+        let Acquired { access_token, life, refresh_in, correlation_id } = acquired;
+        let rest = Duration::from_secs(end.saturating_sub(asked_unix));
+        let capped = life.min(rest);
+        // A newer one of the same assertion would end no later; but Entra may want to be asked.
+        let pause = match refresh_in {
+            None if rest <= life => capped,
+            _ => refresh::renew_after(capped, refresh_in, fastrand::f64()).min(capped),
+        };
+        tracing::info!(
+            identity = self.identity,
+            scope,
+            correlation_id,
+            life_seconds = capped.as_secs(),
+            "token acquired on behalf of a user"
+        );
+        self.quiet().end();
+        let times = Times {
+            life: capped,
+            asked,
+            expires_on: asked_unix.saturating_add(capped.as_secs()),
+            refresh_on: asked_unix.saturating_add(pause.as_secs()),
+        };
+        let kept = Kept::new(access_token, times, &correlation_id);
+        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+        self.metrics.evicted(self.cache.hold(key, kept, now, unix_now));
+    }
+
+    fn refuse(
+        &self,
+        key: Key,
+        scope: &str,
+        refused: NoToken,
+        credential: Option<crate::source::Fingerprint>,
+    ) {
+        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+        // What is wrong with the application, or too much for Entra, is so for every user.
+        if refused.of_credential || refused.error.kind == ErrorKind::Throttled {
+            let failures = self.quiet().failures().saturating_add(1);
+            let until = later(now, renewal::pause(&refused, failures));
+            self.log(scope, &refused, until);
+            self.quiet().begin(refused, until, credential, now);
+            return;
+        }
+        let failures = self.cache.failures(&key).saturating_add(1);
+        let pause = renewal::pause(&refused, failures);
+        self.log(scope, &refused, later(now, pause));
+        let until_unix = unix_now.saturating_add(pause.as_secs());
+        let evicted =
+            self.cache.refuse(key, *refused.error, later(now, pause), until_unix, now, unix_now);
+        self.metrics.evicted(evicted);
+    }
+
+    fn log(&self, scope: &str, refused: &NoToken, until: Instant) {
+        tracing::warn!(
+            identity = self.identity,
+            scope,
+            error = refused.error.error,
+            kind = kind_label(refused.error.kind),
+            correlation_id = refused.error.correlation_id,
+            trace_id = refused.error.trace_id,
+            retry_in_seconds = until.saturating_duration_since(Instant::now()).as_secs(),
+            "no token on behalf of a user"
+        );
+    }
+
+    fn scope(&self, place: Place) -> Option<&str> {
+        self.scopes.get(usize::try_from(place.scope).ok()?).map(String::as_str)
+    }
+
+    fn issued(&self, place: Place, kept: &Kept, unix_now: u64) -> IssuedToken {
+        IssuedToken {
+            access_token: kept.token.clone(),
+            token_type: "Bearer".to_owned(),
+            expires_on: kept.times.expires_on,
+            refresh_on: kept.times.ask_again_on(unix_now),
+            scope: self.scope(place).unwrap_or_default().to_owned(),
+            identity: self.identity.clone(),
+            correlation_id: kept.correlation_id(),
+            token_hash: Some(super::held::hash(&kept.token)),
+        }
+    }
+
+    /// How many there are now.
+    pub(super) fn counts(&self) -> Counts {
+        self.cache.counts(self.number, Instant::now(), self.clock.unix_now())
+    }
+
+    /// What keeps every user from a token now.
+    pub(super) fn refused(&self) -> Option<TypedError> {
+        self.quiet().standing(Instant::now())
+    }
+
+    fn quiet(&self) -> MutexGuard<'_, Quiet> {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn crowded() -> TypedError {
+    let what = "too_many_exchanges: too many users' tokens are being exchanged; ask again";
+    retry_in(failure(ErrorKind::Transient, what), Duration::from_secs(1))
+}
