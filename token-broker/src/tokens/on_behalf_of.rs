@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 mod assertion;
 mod cache;
+mod packed;
 mod quiet;
 
 use assertion::Assertion;
@@ -217,7 +218,7 @@ impl Delegated {
             expires_on: asked_unix.saturating_add(capped.as_secs()),
             refresh_on: asked_unix.saturating_add(pause.as_secs()),
         };
-        let kept = Kept::new(access_token, times, &correlation_id);
+        let kept = Kept::new(&access_token, times, &correlation_id);
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
         self.metrics.evicted(self.cache.hold(key, kept, now, unix_now));
     }
@@ -265,15 +266,16 @@ impl Delegated {
     }
 
     fn issued(&self, place: Place, kept: &Kept, unix_now: u64) -> IssuedToken {
+        let token = kept.token();
         IssuedToken {
-            access_token: kept.token.clone(),
+            token_hash: Some(super::held::hash(&token)),
+            access_token: token,
             token_type: "Bearer".to_owned(),
             expires_on: kept.times.expires_on,
             refresh_on: kept.times.ask_again_on(unix_now),
             scope: self.scope(place).unwrap_or_default().to_owned(),
             identity: self.identity.clone(),
             correlation_id: kept.correlation_id(),
-            token_hash: Some(super::held::hash(&kept.token)),
         }
     }
 

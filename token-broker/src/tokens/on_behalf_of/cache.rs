@@ -14,7 +14,7 @@ use lru::LruCache;
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
-use super::{Counts, Times};
+use super::{Counts, Times, packed::Packed};
 use crate::{
     failure::retry_in,
     refresh::{self, LOOK},
@@ -23,7 +23,7 @@ use crate::{
 /// Most entries.
 const MAX_ENTRIES: usize = 10_000;
 /// Most bytes of tokens and refusals.
-const MAX_BYTES: usize = 12 * 1024 * 1024;
+const MAX_BYTES: usize = 10 * 1024 * 1024;
 /// Most exchanges under way.
 const MAX_FLIGHTS: usize = 512;
 
@@ -42,21 +42,25 @@ pub(super) struct Key {
 /// A token on behalf of a user.
 #[derive(Clone)]
 pub(super) struct Kept {
-    pub(super) token: Secret,
+    /// With Entra's id of the exchange, which is a GUID.
+    packed: Packed,
     pub(super) times: Times,
-    /// Entra's ids are GUIDs; in this form they take a third.
-    correlation_id: Uuid,
 }
 
 impl Kept {
-    pub(super) fn new(token: Secret, times: Times, correlation_id: &str) -> Self {
+    pub(super) fn new(token: &Secret, times: Times, correlation_id: &str) -> Self {
         let correlation_id = Uuid::try_parse(correlation_id).unwrap_or_default();
-        Self { token, times, correlation_id }
+        Self { packed: Packed::new(token, correlation_id.into_bytes()), times }
+    }
+
+    /// The token.
+    pub(super) fn token(&self) -> Secret {
+        self.packed.token()
     }
 
     /// Entra's id of the exchange; all zero where it was none.
     pub(super) fn correlation_id(&self) -> String {
-        self.correlation_id.to_string()
+        Uuid::from_bytes(self.packed.beside()).to_string()
     }
 }
 
@@ -74,7 +78,7 @@ struct Refused {
 impl Entry {
     fn bytes(&self) -> usize {
         match self {
-            Self::Held(kept) => kept.token.expose().len(),
+            Self::Held(kept) => kept.packed.len(),
             Self::Refused(refused) => {
                 let claims = refused.error.claims.as_ref().map_or(0, String::len);
                 refused.error.error.len().saturating_add(claims)
