@@ -21,6 +21,7 @@ pub mod failure;
 pub mod file;
 pub mod https;
 pub mod keys;
+pub mod memory;
 pub mod metrics;
 pub mod pod;
 pub mod refresh;

@@ -3,7 +3,7 @@
 //! Exit codes: 0 stopped as asked or configuration in order, 1 it cannot run so, 2 wrong
 //! arguments.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{alloc::System, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use policy::document::ConfigError;
@@ -17,10 +17,15 @@ use token_broker::{
     entra::claims::Capability,
     explain_access,
     https::Https,
-    pod,
+    memory, pod,
     time::{Clock, SystemClock},
 };
 use tokio::signal::unix::{SignalKind, signal};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes what is freed: also what a library's buffer held.
+#[global_allocator]
+static WIPING: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Acquires and renews Entra tokens, keeps signing keys fresh, and serves both to the filter.
 #[derive(Debug, Parser)]
@@ -40,6 +45,9 @@ enum Command {
         /// AZURE_AUTHORITY_HOST, and ENTRA_SCOPES, required, separated by spaces.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// What is logged: `error`, `warn`, `info`, `debug` or `trace`. No level shows a secret.
+        #[arg(long, value_name = "LEVEL", default_value = "info")]
+        log_level: tracing::Level,
     },
     /// Say what is wrong with a configuration, all at once, and what it would do.
     Check {
@@ -72,6 +80,11 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 fn main() -> ExitCode {
+    // Before anything is read.
+    if let Err(error) = memory::close() {
+        eprintln!("cannot close its memory to others: {error}");
+        return ExitCode::FAILURE;
+    }
     match Arguments::parse().command {
         Command::Check { config } => match check(config.as_ref()) {
             Ok(config) => {
@@ -88,8 +101,8 @@ fn main() -> ExitCode {
                 Err(errors) => refused(&errors),
             }
         }
-        Command::Serve { config } => match read(config.as_ref(), &ProcessEnvironment) {
-            Ok(config_read) => serve(config_read, config),
+        Command::Serve { config, log_level } => match read(config.as_ref(), &ProcessEnvironment) {
+            Ok(config_read) => serve(config_read, config, log_level),
             Err(errors) => refused(&errors),
         },
     }
@@ -143,11 +156,11 @@ fn refused(errors: &[ConfigError]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn serve(config: Config, file: Option<PathBuf>) -> ExitCode {
+fn serve(config: Config, file: Option<PathBuf>, log_level: tracing::Level) -> ExitCode {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_max_level(tracing::Level::INFO)
+        .with_max_level(log_level)
         .with_target(false)
         .init();
     // One thread: the work is waiting, and memory is the budget.

@@ -23,6 +23,7 @@ use crate::{
     },
     failure::{NoToken, failure},
     https::Boxed,
+    memory::Shielded,
     time::Clock,
 };
 
@@ -32,8 +33,8 @@ pub(super) struct ClientCertificate {
     application: Application,
     file: CredentialFile,
     algorithm: AssertionAlgorithm,
-    /// What the file held when Entra last took an assertion.
-    worked: Mutex<Option<Secret>>,
+    /// What the file held when Entra last took an assertion. It lies there for months.
+    worked: Mutex<Option<Shielded>>,
 }
 
 impl ClientCertificate {
@@ -70,7 +71,7 @@ impl ClientCertificate {
         Ok(Presented { material: pem, proof: Proof::Assertion(assertion) })
     }
 
-    fn worked(&self) -> std::sync::MutexGuard<'_, Option<Secret>> {
+    fn worked(&self) -> std::sync::MutexGuard<'_, Option<Shielded>> {
         self.worked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,7 +90,7 @@ impl Credential for ClientCertificate {
             if now.is_some() {
                 return now;
             }
-            let before = self.worked().clone().filter(differs)?;
+            let before = self.worked().as_ref().and_then(Shielded::open).filter(differs)?;
             tracing::warn!(
                 file = %self.file.path().display(),
                 "new certificate does not work; the one before is used on"
@@ -99,7 +100,7 @@ impl Credential for ClientCertificate {
     }
 
     fn worked(&self, presented: Presented) {
-        *self.worked() = Some(presented.material);
+        *self.worked() = Shielded::new(&presented.material);
     }
 
     fn fingerprint(&self) -> Boxed<'_, Option<Fingerprint>> {
