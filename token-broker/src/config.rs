@@ -4,7 +4,7 @@
 //! (`config::from_environment`). Either way every error is reported at once, with its path. No
 //! member overrides an issuer, a host or a signature: clouds are chosen by name.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use contract::Secret;
 use policy::{cloud::Cloud, document::ConfigError};
@@ -13,6 +13,7 @@ mod access;
 pub mod document;
 pub mod environment;
 mod identity;
+mod key_snapshot;
 mod listen;
 pub mod raw;
 mod source;
@@ -43,6 +44,8 @@ pub struct Config {
     pub access: Option<IdentityAccess>,
     /// The listeners.
     pub listen: Listen,
+    /// The file that keeps the keys, if any.
+    pub key_snapshot: Option<KeySnapshot>,
     /// Further certificate authorities, PEM.
     pub ca_file: Option<PathBuf>,
     /// The proxy to Entra, if any.
@@ -56,6 +59,15 @@ pub struct IdentityAccess {
     pub entries: Vec<Entry>,
     /// The evidence.
     pub pod: pod::Settings,
+}
+
+/// The file that keeps the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySnapshot {
+    /// Its path, absolute.
+    pub file: PathBuf,
+    /// Age of the oldest keys that are taken from it.
+    pub max_age: Duration,
 }
 
 /// A tenant of a cloud (or all of them) whose keys are kept.
@@ -236,6 +248,7 @@ pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<Con
             )]),
             access: None,
             listen: Listen { api: listen::default_api(), admin: DEFAULT_ADMIN },
+            key_snapshot: None,
             ca_file: None,
             proxy,
         });

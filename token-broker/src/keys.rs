@@ -20,10 +20,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub(crate) mod keeping;
+mod snapshot;
 pub(crate) mod upkeep;
 
+use snapshot::Restored;
+
 use crate::{
-    config::Authority,
+    config::{Authority, KeySnapshot},
     failure::{failure, retry_in, sanitised},
     https::Transport,
     metrics::Metrics,
@@ -40,6 +44,8 @@ pub struct Keys {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    /// Told of each good fetch.
+    changed: Arc<Notify>,
 }
 
 /// One authority's keys.
@@ -57,13 +63,22 @@ struct Slot {
     /// Counts the fetches that have ended.
     ended: watch::Sender<u64>,
     wanted: Notify,
+    changed: Arc<Notify>,
+}
+
+/// When keys came, by both clocks.
+#[derive(Clone, Copy)]
+struct Fetched {
+    at: Instant,
+    at_unix: u64,
+    /// Their age by then, in seconds: out of a file they are not new.
+    age: u64,
 }
 
 #[derive(Default)]
 struct Kept {
     keys: Vec<Jwk>,
-    /// When the keys came, by both clocks.
-    fetched: Option<(Instant, u64)>,
+    fetched: Option<Fetched>,
     failed: bool,
     fetching: bool,
     /// The last fetch that was started on request.
@@ -81,28 +96,38 @@ impl Kept {
     /// Seconds since the last good fetch, by the clock that says more; none when there was none,
     /// or it is too long ago.
     fn age(&self, now: Instant, unix_now: u64) -> Option<u64> {
-        let (at, at_unix) = self.fetched?;
-        let by_timer = now.saturating_duration_since(at).as_secs();
+        let Fetched { at, at_unix, age } = self.fetched?;
+        let by_timer = age.saturating_add(now.saturating_duration_since(at).as_secs());
         let age = by_timer.max(unix_now.saturating_sub(at_unix));
         (age <= KEY_LIFETIME_SECONDS).then_some(age)
     }
 }
 
 impl Keys {
-    /// Starts to fetch at once.
+    /// Starts to fetch at once; until the first good fetch there is what `snapshot` holds.
     pub fn start(
         authorities: Vec<Authority>,
+        snapshot: Option<&KeySnapshot>,
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { authorities: Vec::new(), transport, clock, metrics }.followed_by(authorities)
+        let kept = snapshot.map_or_else(Vec::new, |snapshot| {
+            keeping::load(snapshot, &authorities, clock.unix_now(), &metrics)
+        });
+        let changed = Arc::default();
+        let none = Self { authorities: Vec::new(), transport, clock, metrics, changed };
+        none.with(authorities, kept)
     }
 
     /// The keys of the next configuration: an authority that is here already goes on with its keys,
     /// and with the limit on its refreshes.
     #[must_use]
     pub fn followed_by(&self, authorities: Vec<Authority>) -> Self {
+        self.with(authorities, Vec::new())
+    }
+
+    fn with(&self, authorities: Vec<Authority>, mut restored: Vec<Restored>) -> Self {
         let known = |authority: &Authority| {
             self.authorities.iter().find(|holding| holding.slot.authority == *authority)
         };
@@ -110,7 +135,12 @@ impl Keys {
             .into_iter()
             .map(|authority| match known(&authority) {
                 Some(holding) => Arc::clone(holding),
-                None => Arc::new(self.hold(authority)),
+                None => {
+                    let issuer = authority.issuer();
+                    let found = restored.iter().position(|set| set.issuer == issuer);
+                    let restored = found.map(|index| restored.swap_remove(index));
+                    Arc::new(self.hold(authority, restored))
+                }
             })
             .collect();
         Self {
@@ -118,16 +148,30 @@ impl Keys {
             transport: Arc::clone(&self.transport),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
+            changed: Arc::clone(&self.changed),
         }
     }
 
-    fn hold(&self, authority: Authority) -> Holding {
+    /// Has a permit after each good fetch.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+
+    fn hold(&self, authority: Authority, restored: Option<Restored>) -> Holding {
+        let mut kept = Kept { fetching: true, ..Kept::default() };
+        if let Some(Restored { fetched_at, age, keys, .. }) = restored {
+            kept.keys = keys;
+            kept.fetched = Some(Fetched { at: Instant::now(), at_unix: fetched_at, age });
+            // They are not of this broker's last fetch: stale until there is one.
+            kept.failed = true;
+        }
         let slot = Arc::new(Slot {
             issuer: authority.issuer(),
             authority,
-            kept: Mutex::new(Kept { fetching: true, ..Kept::default() }),
+            kept: Mutex::new(kept),
             ended: watch::Sender::new(0),
             wanted: Notify::new(),
+            changed: Arc::clone(&self.changed),
         });
         let mut upkeep = JoinSet::new();
         upkeep.spawn(upkeep::keep(
@@ -153,7 +197,7 @@ impl Keys {
                 let alive = kept.age(now, unix_now).is_some();
                 KeySet {
                     issuer: slot.issuer.clone(),
-                    fetched_at: kept.fetched.map_or(0, |(_, at_unix)| at_unix),
+                    fetched_at: kept.fetched.map_or(0, |fetched| fetched.at_unix),
                     state: match (alive, kept.failed) {
                         (false, _) => KeySetState::None,
                         (true, true) => KeySetState::Stale,

@@ -65,6 +65,7 @@ pub fn start(
     let entitlements = entitlements(allowed, &means);
     let keys = Keys::start(
         config.authorities.clone(),
+        config.key_snapshot.as_ref(),
         Arc::clone(transport),
         Arc::clone(clock),
         Arc::clone(&metrics),
@@ -73,7 +74,11 @@ pub fn start(
     let tokens = tokens.guarded(&access);
     let serving =
         Serving { tokens: Arc::new(tokens), keys: Arc::new(keys), access: Arc::new(access) };
-    Arc::new(State::new(serving, metrics))
+    let state = Arc::new(State::new(serving, metrics));
+    if let Some(snapshot) = &config.key_snapshot {
+        tokio::spawn(keys::keeping::keep(snapshot.clone(), Arc::downgrade(&state)));
+    }
+    state
 }
 
 /// What may be asked for with each identity.
@@ -111,6 +116,9 @@ pub async fn run(
             .map(|https| Arc::new(https) as Arc<dyn Transport>)
             .map_err(|error| error.to_string())
     });
+    if let Some(snapshot) = &config.key_snapshot {
+        snapshot.has_its_place().map_err(|error| StartError(error.to_string()))?;
+    }
     let first = connect(&config).map_err(|error| StartError(format!("ca_file: {error}")))?;
     let listeners =
         Listeners::bind(&config.listen).await.map_err(|error| StartError(error.to_string()))?;

@@ -3,7 +3,7 @@
 //! Exit codes: 0 stopped as asked or configuration in order, 1 it cannot run so, 2 wrong
 //! arguments.
 
-use std::{alloc::System, path::PathBuf, process::ExitCode};
+use std::{alloc::System, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use policy::document::ConfigError;
@@ -117,6 +117,9 @@ fn read(file: Option<&PathBuf>, environment: &dyn Environment) -> Result<Config,
 /// Reads the configuration and what it names that must be there before the broker starts.
 fn check(file: Option<&PathBuf>) -> Result<Config, Vec<ConfigError>> {
     let config = read(file, &ProcessEnvironment)?;
+    if let Some(snapshot) = &config.key_snapshot {
+        snapshot.has_its_place().map_err(|error| vec![error])?;
+    }
     match Https::new(config.ca_file.as_deref(), config.proxy.clone()) {
         Ok(_usable) => Ok(config),
         Err(error) => Err(vec![ConfigError::new("ca_file", error.to_string())]),
@@ -156,6 +159,9 @@ fn refused(errors: &[ConfigError]) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// For a thread that has nothing to do any more.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+
 fn serve(config: Config, file: Option<PathBuf>, log_level: tracing::Level) -> ExitCode {
     tracing_subscriber::fmt()
         .json()
@@ -163,8 +169,10 @@ fn serve(config: Config, file: Option<PathBuf>, log_level: tracing::Level) -> Ex
         .with_max_level(log_level)
         .with_target(false)
         .init();
-    // One thread: the work is waiting, and memory is the budget.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // One thread: the work is waiting, and memory is the budget. Others read files and look up
+    // names, and end soon after.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = match runtime.enable_all().thread_keep_alive(KEEP_ALIVE).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start: {error}");

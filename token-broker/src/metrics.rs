@@ -65,6 +65,10 @@ struct Build {
     version: &'static str,
 }
 
+/// Requests that the api listener answers with a token.
+const TOKENS_ANSWERED: ByRoute =
+    ByRoute { listener: "api", route: contract::route::TOKEN, status: 200 };
+
 /// Stands for an identity or authority that is not configured.
 const UNKNOWN: &str = "unknown";
 
@@ -97,11 +101,14 @@ pub struct Metrics {
     key_set_age: Family<OfAuthority, Gauge>,
     key_set_keys: Family<OfAuthority, Gauge>,
     key_refreshes: Family<ByOutcome, Counter>,
+    key_snapshots: Family<ByOutcome, Counter>,
     refused_peers: Counter,
     access_decisions: Family<ByIdentity, Counter>,
     configurations: Family<ByOutcome, Counter>,
     configuration_errors: Gauge,
     requests: Family<ByRoute, Counter>,
+    /// Of `requests`, what most of them are: not looked up each time.
+    tokens_answered: Counter,
     connections: Family<OfListener, Gauge>,
 }
 
@@ -111,6 +118,8 @@ impl Default for Metrics {
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build", "Version of the broker, always 1", build);
+        let requests = Family::<ByRoute, Counter>::default();
+        let tokens_answered = requests.get_or_create(&TOKENS_ANSWERED).clone();
         let metrics = Self {
             acquisitions: Family::default(),
             credential_uses: Family::default(),
@@ -124,11 +133,13 @@ impl Default for Metrics {
             key_set_age: Family::default(),
             key_set_keys: Family::default(),
             key_refreshes: Family::default(),
+            key_snapshots: Family::default(),
             refused_peers: Counter::default(),
             access_decisions: Family::default(),
             configurations: Family::default(),
             configuration_errors: Gauge::default(),
-            requests: Family::default(),
+            requests,
+            tokens_answered,
             connections: Family::default(),
             registry: Registry::default(),
         };
@@ -191,6 +202,11 @@ impl Default for Metrics {
             "key_refresh_requests",
             "Refreshes asked of the broker, by outcome (fetched, joined, failing, throttled, unknown_authority)",
             metrics.key_refreshes.clone(),
+        );
+        registry.register(
+            "key_snapshots",
+            "Reads and writes of key_snapshot.file, by outcome (read, absent, written, not_written, or why not read)",
+            metrics.key_snapshots.clone(),
         );
         registry.register(
             "refused_peers",
@@ -266,6 +282,12 @@ impl Metrics {
         self.token_requests.get_or_create(&ByIdentity { identity, outcome }).inc();
     }
 
+    /// Counts the requests of a configured identity's tokens that are held.
+    pub fn cached_token_requests(&self, identity: &str) -> Counter {
+        let label = ByIdentity { identity: identity.to_owned(), outcome: "cached" };
+        self.token_requests.get_or_create(&label).clone()
+    }
+
     /// A claims challenge of a configured identity's token (or of none) was dealt with.
     pub fn challenged(&self, identity: Option<&str>, outcome: ChallengeOutcome) {
         let identity = identity.unwrap_or(UNKNOWN).to_owned();
@@ -303,6 +325,11 @@ impl Metrics {
     /// A refresh of keys was asked for.
     pub fn keys_refresh_requested(&self, outcome: &'static str) {
         self.key_refreshes.get_or_create(&ByOutcome { outcome }).inc();
+    }
+
+    /// The file with the keys was read or written.
+    pub fn key_snapshot(&self, outcome: &'static str) {
+        self.key_snapshots.get_or_create(&ByOutcome { outcome }).inc();
     }
 
     /// A connection was refused for its user id; how many so far.
@@ -349,7 +376,10 @@ impl Metrics {
 
     /// A request was answered.
     pub fn request_answered(&self, listener: &'static str, route: &'static str, status: u16) {
-        self.requests.get_or_create(&ByRoute { listener, route, status }).inc();
+        match (ByRoute { listener, route, status }) {
+            TOKENS_ANSWERED => self.tokens_answered.inc(),
+            other => self.requests.get_or_create(&other).inc(),
+        };
     }
 
     /// A connection was opened; it counts until the guard is dropped.

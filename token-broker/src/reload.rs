@@ -133,10 +133,17 @@ impl Reload {
         }
     }
 
-    /// `listen` cannot be another, and the proxy is the environment's, which stays.
+    /// `listen` and `key_snapshot` cannot be others, and the proxy is the environment's, which stays.
     fn is_in_force(&self, next: &Config) -> bool {
-        let Config { authorities, identities, access, listen: _, ca_file, proxy: _ } =
-            &self.in_force;
+        let Config {
+            authorities,
+            identities,
+            access,
+            listen: _,
+            key_snapshot: _,
+            ca_file,
+            proxy: _,
+        } = &self.in_force;
         *authorities == next.authorities
             && *identities == next.identities
             && *access == next.access
@@ -150,9 +157,14 @@ impl Reload {
     fn read(&self, seen: &Seen) -> Result<(Config, Arc<dyn Transport>), Vec<ConfigError>> {
         let text = seen.text.as_ref().map_err(|error| vec![error.clone()])?;
         let next = document::read(text, self.environment.as_ref())?;
-        if next.listen != self.in_force.listen {
-            let text = "cannot change while the broker runs; restart it";
-            return Err(vec![ConfigError::new("listen", text)]);
+        for (path, is_another) in [
+            ("listen", next.listen != self.in_force.listen),
+            ("key_snapshot", next.key_snapshot != self.in_force.key_snapshot),
+        ] {
+            if is_another {
+                let text = "cannot change while the broker runs; restart it";
+                return Err(vec![ConfigError::new(path, text)]);
+            }
         }
         let transport =
             (self.connect)(&next).map_err(|error| vec![ConfigError::new("ca_file", error)])?;

@@ -24,6 +24,7 @@ mod explain_access;
 mod identity_access;
 mod key_refresh;
 mod key_sets;
+mod key_snapshot;
 mod ladder;
 mod managed_assertion;
 mod managed_identity;

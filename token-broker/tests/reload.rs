@@ -163,6 +163,10 @@ async fn a_bad_configuration_is_reported_and_the_one_before_stays() {
             ("empty", String::new()),
             ("unknown member", good.replacen("identities", "identity_access: [], identities", 1)),
             ("another listener", good.replacen("authorities", unix, 1)),
+            (
+                "another key_snapshot",
+                good.replacen("authorities", "key_snapshot: {file: /k.json}, authorities", 1),
+            ),
             ("no such ca_file", good.replacen("authorities", "ca_file: /no/ca, authorities", 1)),
         ];
         for (refused, (name, text)) in cases.iter().enumerate() {

@@ -7,7 +7,7 @@ use policy::{cloud::Cloud, cloud::ORGANIZATIONS, cloud::is_tenant_id, document};
 use super::{
     Authority, Config, Errors, access,
     environment::Environment,
-    identity, listen,
+    identity, key_snapshot, listen,
     raw::{RawAuthority, RawConfig},
 };
 use crate::{config::ConfigError, https::proxy::Proxy};
@@ -43,6 +43,7 @@ pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Con
     let access = access::access(raw.identity_access, raw.pod, &named, environment, &mut errors);
     let identities = identity::identities(raw.identities, environment, &mut errors);
     let listen = listen::listen(raw.listen, &mut errors);
+    let key_snapshot = key_snapshot::key_snapshot(raw.key_snapshot, &mut errors);
     if authorities.is_empty() && identities.is_empty() && errors.is_empty() {
         errors.push("", "nothing to do; expected `authorities`, `identities`, or both");
     }
@@ -52,6 +53,7 @@ pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Con
             identities,
             access,
             listen,
+            key_snapshot,
             ca_file: raw.ca_file.map(Into::into),
             proxy,
         }),

@@ -22,11 +22,27 @@ pub struct RawConfig {
     pub identity_access: Option<Vec<Option<RawAccess>>>,
     /// How the broker knows what its pod is, for `identity_access`.
     pub pod: Option<RawPod>,
-    /// Where the broker listens. The only member whose change needs a restart.
+    /// Where the broker listens. Its change needs a restart.
     pub listen: Option<RawListen>,
+    /// Keeps the signing keys in a file too, so that a broker that starts while Entra cannot be
+    /// reached has some. Its change needs a restart.
+    pub key_snapshot: Option<RawKeySnapshot>,
     /// PEM file with further certificate authorities to trust, beside Mozilla's that are built
     /// in. For a TLS-inspecting proxy, or a test authority.
     pub ca_file: Option<String>,
+}
+
+/// The file with the keys. It holds public keys and no token.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "`file`")]
+pub struct RawKeySnapshot {
+    /// Path of the file, absolute, in a directory that is there and that no other user can write to:
+    /// who writes the file can make keys. Required.
+    pub file: Option<String>,
+    /// Keys that were fetched longer ago are not taken from the file: seconds, at most 86400 (24
+    /// hours), which is also the default.
+    pub max_age_seconds: Option<u64>,
 }
 
 /// Tenants of one cloud.

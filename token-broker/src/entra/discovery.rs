@@ -126,16 +126,19 @@ struct KeysAnswer {
     keys: Vec<Value>,
 }
 
-/// The keys of a set. Keys of a shape or of a cloud instance that is not ours are left out; the
-/// filter judges the others again, against each token.
 fn keys(body: &[u8], instance: Option<&str>) -> Result<Vec<Jwk>, NoKeys> {
     let answer: KeysAnswer =
         serde_json::from_slice(body).map_err(|_malformed| NoKeys::Malformed)?;
-    if answer.keys.len() > MAX_KEYS {
+    sound(answer.keys, instance)
+}
+
+/// The keys of a set, wherever it comes from. Keys of a shape or of a cloud instance that is not
+/// ours are left out; the filter judges the others again, against each token.
+pub fn sound(keys: Vec<Value>, instance: Option<&str>) -> Result<Vec<Jwk>, NoKeys> {
+    if keys.len() > MAX_KEYS {
         return Err(NoKeys::TooManyKeys);
     }
-    let keys: Vec<Jwk> = answer
-        .keys
+    let keys: Vec<Jwk> = keys
         .into_iter()
         .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
         .filter(|key| match (key.cloud_instance_name.as_deref(), instance) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use contract::{ErrorKind, Jwk};
 use tokio::time::{Instant, sleep};
 
-use super::Slot;
+use super::{Fetched, Slot};
 use crate::{
     entra::discovery::{self, NoKeys},
     failure::Pace,
@@ -69,9 +69,10 @@ fn take(slot: &Slot, keys: Vec<Jwk>, unix_now: u64) -> Duration {
         tracing::info!(authority = slot.issuer, keys = keys.len(), "keys fetched");
     }
     kept.keys = keys;
-    kept.fetched = Some((Instant::now(), unix_now));
+    kept.fetched = Some(Fetched { at: Instant::now(), at_unix: unix_now, age: 0 });
     kept.failed = false;
     kept.fetching = false;
+    slot.changed.notify_one();
     pause
 }
 
