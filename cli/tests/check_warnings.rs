@@ -138,6 +138,27 @@ fn trust_in_the_whole_pod_is_told() {
 }
 
 #[test]
+fn b05_who_gets_an_identity_by_labels_alone_or_not_at_all_is_told() {
+    let text = "identities:\n  \
+        a: {workload_identity: {}, scopes: [a/.default]}\n  \
+        b: {workload_identity: {}, scopes: [a/.default]}\n\
+        identity_access:\n\
+        - {labels: {tier: gold}, identities: [a]}\n\
+        - {service_account: orders, identities: [a]}\n\
+        pod: {cluster: {issuer: i}}\n";
+    let done = Folder::with(&[("b.yaml", text)]).run(&["check", "b.yaml"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    done.says(
+        "b.yaml:5: warning: identity_access[0]: labels alone: whoever may label a pod has these \
+         identities\n",
+    );
+    done.says(
+        "b.yaml:3: warning: identities.b: no entry of identity_access names it: no pod may use it\n",
+    );
+    done.says("1 configuration in order, 0 errors, 2 warnings\n");
+}
+
+#[test]
 fn filter_and_broker_given_together_are_compared() {
     let broker = "authorities: [{cloud: china, tenants: [organizations]}]\n\
                   identities: {default: {workload_identity: {}, scopes: [a/.default]}}\n";

@@ -44,7 +44,27 @@ pub(super) fn read(text: &str) -> Result<(Config, Warnings), Vec<ConfigError>> {
             warnings.push((format!("identities.{name}.scopes"), message));
         }
     }
+    warnings.extend(access(&config));
     Ok((config, warnings))
+}
+
+/// What is in order in `identity_access` and may not be meant.
+fn access(config: &Config) -> Warnings {
+    let Some(access) = &config.access else { return Vec::new() };
+    let mut warnings = Vec::new();
+    for (index, entry) in access.entries.iter().enumerate() {
+        if entry.namespace.is_none() && entry.service_account.is_none() {
+            let message = "labels alone: whoever may label a pod has these identities";
+            warnings.push((format!("identity_access[{index}]"), message.to_owned()));
+        }
+    }
+    for name in config.identities.keys() {
+        if !access.entries.iter().any(|entry| entry.identities.contains(name)) {
+            let message = "no entry of identity_access names it: no pod may use it".to_owned();
+            warnings.push((format!("identities.{name}"), message));
+        }
+    }
+    warnings
 }
 
 /// What a good configuration means, in a line.

@@ -387,7 +387,6 @@ fn a_debugging_container_gets_nothing_of_ours() {
         json!({"targetContainerName": "istio-proxy"}),
         mount("entra-socket"),
         mount("entra-token"),
-        mount("entra-pod"),
         mount("istio-token"),
         context(json!({"runAsUser": 1337})),
         context(json!({"privileged": true})),

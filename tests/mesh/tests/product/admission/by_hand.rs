@@ -65,7 +65,7 @@ fn mounted(pod: &mut Value, container: &str, volume: &str, path: &str) {
 
 type Change = fn(&mut Value);
 
-const CHANGES: [(&str, Change, &str); 13] = [
+const CHANGES: [(&str, Change, &str); 14] = [
     (
         "istio-init may fail",
         |pod| {
@@ -129,6 +129,14 @@ const CHANGES: [(&str, Change, &str); 13] = [
         "a bootstrap by argument",
         |pod| push(&mut ours(pod, "istio-proxy")["args"], json!("--templateFile=/etc/istio/pod/x")),
         "istio-proxy is missing, or is not as Istio makes it",
+    ),
+    (
+        "another API server for the broker",
+        |pod| {
+            let server = json!({"name": "KUBERNETES_SERVICE_HOST", "value": "evil.example"});
+            push(&mut ours(pod, "token-broker")["env"], server);
+        },
+        "token-broker's environment leads it to another API server",
     ),
     (
         "another pod's name",

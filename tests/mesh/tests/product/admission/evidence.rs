@@ -27,9 +27,7 @@ fn a_pod_that_brings_its_own_word_on_what_it_is_is_refused() {
     judged(&merged(good(), &proves)).unwrap();
     judged(&merged(good(), &ours)).unwrap();
     let written = json!({"configMap": {"name": "mine", "items": [{"key": "l", "path": "labels"}]}});
-    let environment = json!({"name": "token-broker", "image": world().images.broker, "env": [
-        {"name": "KUBERNETES_SERVICE_HOST", "value": "evil.example"},
-    ]});
+    let secret = json!({"secret": {"name": "mine"}});
     let message = "the volume entra-pod is not the template's";
     refused(&[
         ("labels of its own", volume(json!([own, api, root, written])), message),
@@ -41,7 +39,7 @@ fn a_pod_that_brings_its_own_word_on_what_it_is_is_refused() {
         ("a token for another", volume(json!([token("token", "other"), api, root, pods])), message),
         ("an authority of its own", volume(json!([own, api, authority("mine"), pods])), message),
         ("no labels", volume(json!([own, api, root])), message),
-        ("something more", volume(json!([own, api, root, pods, written])), message),
+        ("something more", volume(json!([own, api, root, pods, secret])), message),
         (
             "a folder",
             json!({"spec": {"volumes": [{"name": "entra-pod", "emptyDir": {}}]}}),
@@ -51,11 +49,6 @@ fn a_pod_that_brings_its_own_word_on_what_it_is_is_refused() {
             "files of its own",
             json!({"spec": {"volumes": [{"name": "entra-pod", "configMap": {"name": "mine"}}]}}),
             message,
-        ),
-        (
-            "another API server",
-            json!({"spec": {"initContainers": [environment]}}),
-            "token-broker's environment leads it to another API server",
         ),
     ]);
 }
