@@ -1,8 +1,6 @@
 //! One configuration at work: hands requests to the core, keeps those who wait, and carries the
 //! core's calls to the broker.
 
-use std::collections::HashMap;
-
 use contract::TokenRequest;
 use policy::{
     config::{Config, Mode, Position},
@@ -49,7 +47,7 @@ pub(crate) struct Plugin {
     waiting: Vec<u32>,
     /// Streams that a token was injected into while they waited: from here they cannot be reached.
     /// Those that did not wait keep it themselves.
-    injected: HashMap<u32, Injected>,
+    injected: Vec<(u32, Injected)>,
     metrics: Metrics,
     place: Place,
     /// Where records are written, so that a request need not allocate.
@@ -86,7 +84,7 @@ impl Plugin {
             direction,
             calls: Vec::new(),
             waiting: Vec::new(),
-            injected: HashMap::new(),
+            injected: Vec::new(),
             metrics: Metrics::new(name),
             place: Place::default(),
             record: String::new(),
@@ -114,7 +112,10 @@ impl Plugin {
         if host::remove_response_header(RETRY_HEADER).is_none() {
             self.metrics.event(Event::HostFailed, 1);
         }
-        let waited = || self.injected.remove(&stream);
+        let waited = || {
+            let index = self.injected.iter().position(|(waited, _)| *waited == stream)?;
+            Some(self.injected.swap_remove(index).1)
+        };
         let Some(injected) = injected.or_else(waited) else { return };
         let destination = &injected.destination;
         let downstream = policy.position() == Position::Downstream;
@@ -183,9 +184,7 @@ impl Plugin {
     /// A stream is gone.
     pub(crate) fn forget(&mut self, stream: u32) {
         self.waiting.retain(|waiting| *waiting != stream);
-        if !self.injected.is_empty() {
-            self.injected.remove(&stream);
-        }
+        self.injected.retain(|(waited, _)| *waited != stream);
     }
 
     /// Makes the calls that are due, and hands the counts to Envoy.

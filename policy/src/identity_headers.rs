@@ -150,8 +150,15 @@ pub(crate) fn validate(
     let marker = marker.unwrap_or_else(|| DEFAULT_MARKER.to_owned());
     let own = DEFAULT_HEADERS.iter().map(|(header, _)| *header).chain([DEFAULT_MARKER]);
     let mut folded: Vec<Vec<u8>> = own.map(|name| name.as_bytes().to_vec()).collect();
+    // Each name once: every header of every request is compared with all of them.
+    let add = |folded: &mut Vec<Vec<u8>>, name: &str| {
+        let name = name.bytes().map(fold).collect();
+        if !folded.contains(&name) {
+            folded.push(name);
+        }
+    };
     check_name("permit_marker", &marker, error);
-    folded.push(marker.bytes().map(fold).collect());
+    add(&mut folded, &marker);
     let mut read: Vec<(Rc<str>, String)> = Vec::new();
     for (header, claim) in headers {
         let path = format!("identity_headers.{header}");
@@ -163,14 +170,12 @@ pub(crate) fn validate(
         if read.iter().any(|(earlier, _)| same(earlier)) {
             error(&path, "another header has the same name but for case or dashes".to_owned());
         }
-        folded.push(header.bytes().map(fold).collect());
+        add(&mut folded, &header);
         match claim {
             Some(claim) if !claim.is_empty() => read.push((header.into(), claim)),
             _ => error(&path, "expected the name of a claim".to_owned()),
         }
     }
-    folded.sort_unstable();
-    folded.dedup();
     (IdentityHeaders(read), marker.into(), HeaderNames { folded })
 }
 

@@ -4,8 +4,6 @@
 //! the schedule then gives an answer that does not wait, because the call is done. So
 //! nobody waits twice for the same thing, and no waiting is recorded here.
 
-use std::collections::HashMap;
-
 use contract::{KeysRefresh, route::REFRESH_INTERVAL_SECONDS};
 
 use crate::time::UnixTime;
@@ -57,7 +55,7 @@ pub struct KeySchedule {
     broker_failed: bool,
     in_flight: Option<KeyCall>,
     wanted: Option<KeysRefresh>,
-    limited_until: HashMap<String, UnixTime>,
+    limited_until: Vec<(String, UnixTime)>,
 }
 
 impl KeySchedule {
@@ -71,8 +69,9 @@ impl KeySchedule {
     /// `authority` comes from our own key sets: neither it nor the number of entries here is in a
     /// caller's hand.
     pub fn ask_for_newer(&mut self, authority: &str, key_id: &str, now: UnixTime) -> Ask {
-        let limited = self.limited_until.get(authority);
-        let limited = limited.is_some_and(|until| ahead(*until, now, REFRESH_INTERVAL_SECONDS));
+        let limited = self.limited_until.iter().any(|(issuer, until)| {
+            issuer == authority && ahead(*until, now, REFRESH_INTERVAL_SECONDS)
+        });
         if limited && self.polling(now) {
             // The limit may be another worker's doing, whose keys the poll brings.
             return Ask::Wait;
@@ -136,7 +135,8 @@ impl KeySchedule {
 
     fn limit(&mut self, call: Option<KeyCall>, seconds: u64, now: UnixTime) {
         if let Some(KeyCall::Refresh(refresh)) = call {
-            self.limited_until.insert(refresh.issuer, now.plus(seconds));
+            self.limited_until.retain(|(issuer, _)| *issuer != refresh.issuer);
+            self.limited_until.push((refresh.issuer, now.plus(seconds)));
         }
     }
 

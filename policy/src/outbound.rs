@@ -4,7 +4,7 @@
 //! write headers. Without a rule for it there is no token. Where the configuration says so, host
 //! and cluster together stand for it ([`downstream`]).
 
-use std::{collections::HashSet, rc::Rc};
+use std::rc::Rc;
 
 use contract::{Secret, TokenRequest, TypedError};
 
@@ -29,7 +29,7 @@ pub struct Outbound {
     config: OutboundConfig,
     tokens: TokenStore,
     /// Destinations that were seen without TLS, or not to be where a token went.
-    stopped: HashSet<String>,
+    stopped: Vec<String>,
 }
 
 /// What is known of an attempt.
@@ -77,7 +77,7 @@ impl Outbound {
     /// Starts with nothing but the configuration.
     pub fn new(config: OutboundConfig) -> Self {
         let tokens = TokenStore::new(config.rules.iter().map(|rule| rule.token.clone()));
-        Self { config, tokens, stopped: HashSet::new() }
+        Self { config, tokens, stopped: Vec::new() }
     }
 
     /// The configuration.
@@ -120,7 +120,7 @@ impl Outbound {
         if attempt.inbound_listener {
             return without_token(Reason::Misplaced, Some(rule));
         }
-        if self.stopped.contains(&rule.token.destination) {
+        if self.is_stopped(&rule.token.destination) {
             return without_token(Reason::InjectionStopped, Some(rule));
         }
         match rule.existing_authorization {
@@ -159,7 +159,7 @@ impl Outbound {
     /// Every response is asked: the endpoints of one cluster need not be alike.
     pub fn on_response(&mut self, destination: &str, tls: impl FnOnce() -> bool) -> bool {
         match self.rule(destination) {
-            Some(rule) if !rule.plaintext && !tls() => self.stopped.insert(destination.to_owned()),
+            Some(rule) if !rule.plaintext && !tls() => self.stop(destination),
             _ => false,
         }
     }
@@ -177,6 +177,19 @@ impl Outbound {
     /// Age of the oldest token held, in seconds.
     pub fn token_age(&self, now: UnixTime) -> Option<u64> {
         self.tokens.age(now)
+    }
+
+    /// Gives a destination no more tokens; false where that is so already.
+    fn stop(&mut self, destination: &str) -> bool {
+        let goes_on = !self.is_stopped(destination);
+        if goes_on {
+            self.stopped.push(destination.to_owned());
+        }
+        goes_on
+    }
+
+    fn is_stopped(&self, destination: &str) -> bool {
+        self.stopped.iter().any(|stopped| stopped == destination)
     }
 
     fn rule(&self, destination: &str) -> Option<&OutboundRule> {

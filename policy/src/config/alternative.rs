@@ -1,7 +1,5 @@
 //! Validates one way to be allowed.
 
-use std::collections::HashSet;
-
 use super::{Errors, raw::RawAlternative};
 use crate::{
     claims::ClientCredential,
@@ -94,9 +92,9 @@ impl Challenges<'_> {
             errors.add(path, "expected `c1` to `c99`");
             return None;
         }
-        let ids: HashSet<&String> = self.audiences.iter().filter(|id| is_tenant_id(id)).collect();
-        let mut ids = ids.into_iter();
-        let (Some(api), None) = (ids.next(), ids.next()) else {
+        let mut ids = self.audiences.iter().filter(|id| is_tenant_id(id));
+        let first = ids.next();
+        let Some(api) = first.filter(|first| ids.all(|id| id == *first)) else {
             // Of audiences that are wrong themselves enough is said.
             if errors.0.iter().any(|error| error.path.starts_with("audiences")) {
                 return None;

@@ -1,6 +1,6 @@
 //! Validates the outbound configuration.
 
-use std::{borrow::Cow, collections::HashSet, rc::Rc};
+use std::{borrow::Cow, rc::Rc};
 
 use contract::TokenRequest;
 
@@ -85,16 +85,16 @@ pub(super) fn validate(raw: RawOutbound, errors: &mut Errors) -> Option<Outbound
     if raw_rules.is_empty() {
         errors.add("rules", "must not be empty: without a rule nothing is injected");
     }
-    let (mut names, mut destinations) = (HashSet::new(), HashSet::new());
     let mut rules: Vec<OutboundRule> = Vec::new();
     for (index, raw_rule) in raw_rules.into_iter().enumerate() {
         let path = format!("rules[{index}]");
         let Some(raw_rule) = errors.required(&path, raw_rule, "a rule") else { continue };
         let Some(rule) = rule(errors, &path, raw_rule) else { continue };
-        if !names.insert(rule.name.clone()) {
+        if rules.iter().any(|earlier| earlier.name == rule.name) {
             errors.add(&format!("{path}.name"), "is the name of an earlier rule");
         }
-        if !destinations.insert(rule.token.destination.clone()) {
+        let destination = &rule.token.destination;
+        if rules.iter().any(|earlier| earlier.token.destination == *destination) {
             errors
                 .add(&format!("{path}.match.destination"), "is the destination of an earlier rule");
         }

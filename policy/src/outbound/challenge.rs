@@ -88,7 +88,7 @@ impl Outbound {
         };
         // Where an attempt that is made again does not pass, none is made again, and nobody waits.
         let downstream = self.config.position == Position::Downstream;
-        if self.stopped.contains(&injected.destination) || (!downstream && replayed()) {
+        if self.is_stopped(&injected.destination) || (!downstream && replayed()) {
             return ResponseEffect::Declined;
         }
         let request = rule.token.clone();

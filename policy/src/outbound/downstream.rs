@@ -35,6 +35,6 @@ impl Outbound {
         let Some(cluster) = cluster else { return false };
         let route = self.rule(destination).and_then(|rule| rule.route.as_ref());
         let elsewhere = route.is_some_and(|route| route.cluster.as_bytes() != cluster);
-        elsewhere && self.stopped.insert(destination.to_owned())
+        elsewhere && self.stop(destination)
     }
 }
