@@ -8,7 +8,13 @@ mod outbound;
 use std::path::PathBuf;
 
 use contract::Secret;
-use policy::{config::Config, decision::Decision, effect::Effect, reply::Reply, time::UnixTime};
+use policy::{
+    config::{Accepted, Config},
+    decision::Decision,
+    effect::Effect,
+    reply::Reply,
+    time::UnixTime,
+};
 
 use crate::{
     key_file,
@@ -39,7 +45,7 @@ pub(crate) struct Arguments {
     token_file: Option<PathBuf>,
     /// File with signing keys: a key set as Entra publishes it, or the broker's answer to
     /// /v1/keys.
-    #[arg(long, value_name = "FILE", conflicts_with = "destination")]
+    #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
     /// Method of the request.
     #[arg(long, default_value = "GET")]
@@ -85,16 +91,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Output, Failure> {
         None => Direction::Inbound,
     };
     let config = policy_file::read(&arguments.config, direction, arguments.filter.as_deref())?;
+    let keys = |accepted: &Accepted| match &arguments.keys {
+        Some(file) => Ok(Keys::Given(key_file::read(file, accepted.cloud, now)?)),
+        None => Ok(Keys::Unchecked),
+    };
     match (config, &arguments.destination) {
         (Config::Inbound(config), _) => {
-            let keys = match &arguments.keys {
-                Some(file) => Keys::Given(key_file::read(file, config.cloud, now)?),
-                None => Keys::Unchecked,
-            };
+            let keys = keys(&config.accepted)?;
             inbound::explain(*config, &request, &keys, now)
         }
         (Config::Outbound(config), destination) => {
-            outbound::explain(config, destination.as_deref().unwrap_or_default(), &request, now)
+            let keys = match (&config.accepted, &arguments.keys) {
+                (Some(accepted), _) => keys(accepted)?,
+                (None, None) => Keys::Unchecked,
+                (None, Some(_)) => {
+                    let message =
+                        "--keys: no rule asks on behalf of callers, so nothing is verified";
+                    return Err(Failure::new(message));
+                }
+            };
+            let destination = destination.as_deref().unwrap_or_default();
+            outbound::explain(config, destination, &request, &keys, now)
         }
     }
 }

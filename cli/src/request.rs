@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use contract::{IssuedToken, Jwk, KeySets, Secret};
+use contract::{IssuedToken, Jwk, KeySets, Secret, TokenRequest};
 use policy::{
     cloud::{Cloud, TENANT_TEMPLATE},
     config::{InboundConfig, OutboundConfig},
@@ -37,6 +37,9 @@ pub(crate) struct Request {
     /// The caller's token.
     pub(crate) token: Option<Secret>,
 }
+
+/// How often a request is judged again, at most, after what it waited for has come.
+const ROUNDS: usize = 4;
 
 /// With which keys the signature is checked.
 #[derive(Debug, Clone)]
@@ -72,7 +75,7 @@ pub(crate) fn inbound(
     keys: &Keys,
     now: UnixTime,
 ) -> Result<Judged, Failure> {
-    let cloud = config.cloud;
+    let cloud = config.accepted.cloud;
     let mut filter = Inbound::new(config);
     let config = filter.config().clone();
     let authorization = request.authorization();
@@ -87,18 +90,18 @@ pub(crate) fn inbound(
         Keys::Given(key_sets) => (key_sets.clone(), &signature::verify),
         Keys::Unchecked => (placeholder(credentials, cloud, now), &|_, _, _| true),
     };
-    filter.next_call(now);
-    filter.on_keys(&key_sets, now);
+    filter.callers().next_call(now);
+    filter.callers().on_keys(&key_sets, now);
     // An unknown key is asked for once; then there is an answer without waiting.
-    const ROUNDS: usize = 4;
     for _ in 0..ROUNDS {
         let effect = filter.on_request(&head, true, now, verify);
         if !matches!(effect, Effect::Wait) {
-            let verified = credentials.and_then(|credentials| filter.known(credentials, now));
+            let verified =
+                credentials.and_then(|credentials| filter.callers().known(credentials, now));
             return Ok(Judged { effect, verified, config });
         }
-        if filter.next_call(now).is_some() {
-            filter.on_unchanged_keys(now);
+        if filter.callers().next_call(now).is_some() {
+            filter.callers().on_unchanged_keys(now);
         }
     }
     Err(Failure::new("the request cannot be decided with these keys"))
@@ -119,39 +122,65 @@ fn placeholder(credentials: Option<&[u8]>, cloud: Cloud, now: UnixTime) -> KeySe
 }
 
 /// Judges a call that goes out to a destination, as if the broker gave every token that it is
-/// asked for.
+/// asked for. The keys are for callers' tokens, where a rule asks on behalf of callers.
 pub(crate) fn outbound(
     config: OutboundConfig,
     destination: &str,
     request: &Request,
+    keys: &Keys,
     now: UnixTime,
 ) -> Result<Effect, Failure> {
+    let cloud = config.accepted.as_ref().map(|accepted| accepted.cloud);
     let mut filter = Outbound::new(config);
-    while let Some(wanted) = filter.next_call(now) {
-        let issued = serde_json::from_value::<IssuedToken>(serde_json::json!({
-            "access_token": "placeholder",
-            "token_type": "Bearer",
-            "expires_on": now.plus(3600).0,
-            "refresh_on": now.plus(1800).0,
-            "scope": wanted.scope,
-            "identity": wanted.identity,
-            "correlation_id": "",
-        }));
-        let result = issued.map_or(TokenCallResult::Failed, TokenCallResult::Issued);
-        filter.on_result(&wanted, result, now);
-    }
     let given = request.headers.iter().find(|(name, _)| name == "authorization");
     let authorization = given.map(|(_, value)| value.clone().into_bytes());
     let authorization =
         request.authorization().map(|value| value.expose().as_bytes().to_vec()).or(authorization);
+    let credentials = request.token.as_ref().map(|token| token.expose().as_bytes());
+    let (key_sets, verify): (KeySets, &Verify<'_>) = match (keys, cloud) {
+        (Keys::Given(key_sets), _) => (key_sets.clone(), &signature::verify),
+        (Keys::Unchecked, Some(cloud)) => (placeholder(credentials, cloud, now), &|_, _, _| true),
+        (Keys::Unchecked, None) => (KeySets::default(), &|_, _, _| false),
+    };
     let content_type = request.headers.iter().find(|(name, _)| name == "content-type");
     let protocol = || {
         let value = content_type.map_or("", |(_, value)| value.as_str());
         Protocol::of(value.as_bytes())
     };
     let attempt = Attempt { destination: Some(destination), authorization, ..Attempt::default() };
-    match filter.on_request(&attempt, true, now, protocol) {
-        Effect::Wait => Err(Failure::new("the call cannot be decided")),
-        effect => Ok(effect),
+    if let Some(callers) = filter.callers() {
+        callers.next_call(now);
+        callers.on_keys(&key_sets, now);
     }
+    // For a key that is not known, and then for a token.
+    for _ in 0..ROUNDS {
+        while let Some(wanted) = filter.next_call(now) {
+            let result = placeholder_token(&wanted, now);
+            filter.on_result(&wanted, result, now);
+        }
+        match filter.on_request(&attempt, true, now, protocol, verify) {
+            Effect::Wait => {}
+            effect => return Ok(effect),
+        }
+        if let Some(callers) = filter.callers()
+            && callers.next_call(now).is_some()
+        {
+            callers.on_unchanged_keys(now);
+        }
+    }
+    Err(Failure::new("the call cannot be decided"))
+}
+
+/// A token that stands for what the broker would give.
+fn placeholder_token(wanted: &TokenRequest, now: UnixTime) -> TokenCallResult {
+    let issued = serde_json::from_value::<IssuedToken>(serde_json::json!({
+        "access_token": "placeholder",
+        "token_type": "Bearer",
+        "expires_on": now.plus(3600).0,
+        "refresh_on": now.plus(1800).0,
+        "scope": wanted.scope,
+        "identity": wanted.identity,
+        "correlation_id": "",
+    }));
+    issued.map_or(TokenCallResult::Failed, TokenCallResult::Issued)
 }

@@ -97,8 +97,8 @@ fn decide(
     };
     match policy_file::read(&table.config, direction, table.filter.as_deref())? {
         Config::Inbound(config) => {
-            request.token = token(case, key, &Issuer::of(&config), now)?;
-            let keys = Keys::Given(keys(table, key, config.cloud, now)?);
+            request.token = token(case, key, &Issuer::of(&config.accepted), now)?;
+            let keys = Keys::Given(keys(table, key, config.accepted.cloud, now)?);
             let shown = format!("{} {}", asked.method, asked.path.as_deref().unwrap_or_default());
             let judged = request::inbound(*config, &request, &keys, now)?;
             Ok((shown, Decided::inbound(&judged)))
@@ -113,7 +113,14 @@ fn decide(
                     (rule.name.to_string(), (identity.clone(), scope.clone()))
                 })
                 .collect();
-            let effect = request::outbound(config, destination, &request, now)?;
+            let keys = match &config.accepted {
+                Some(accepted) => {
+                    request.token = token(case, key, &Issuer::of(accepted), now)?;
+                    Keys::Given(keys(table, key, accepted.cloud, now)?)
+                }
+                None => Keys::Unchecked,
+            };
+            let effect = request::outbound(config, destination, &request, &keys, now)?;
             let shown = format!("a call to {destination}");
             Ok((shown, Decided::outbound(&effect, &tokens)))
         }

@@ -6,7 +6,7 @@
 use policy::{
     claims::Audiences,
     cloud::{Cloud, is_tenant_id},
-    config::InboundConfig,
+    config::Accepted,
     time::UnixTime,
 };
 use serde_json::{Map, Value, json};
@@ -31,11 +31,11 @@ pub(crate) struct Issuer {
 
 impl Issuer {
     /// One whose tokens a configuration accepts.
-    pub(crate) fn of(config: &InboundConfig) -> Self {
-        let Audiences(audiences) = &config.audiences;
+    pub(crate) fn of(accepted: &Accepted) -> Self {
+        let Audiences(audiences) = &accepted.audiences;
         let tenant =
-            is_tenant_id(&config.challenge_tenant).then(|| config.challenge_tenant.clone());
-        Self { cloud: config.cloud, tenant, audiences: audiences.clone() }
+            is_tenant_id(&accepted.challenge_tenant).then(|| accepted.challenge_tenant.clone());
+        Self { cloud: accepted.cloud, tenant, audiences: audiences.clone() }
     }
 
     /// The claims as a token has them.

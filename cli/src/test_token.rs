@@ -81,7 +81,7 @@ fn token(arguments: &Arguments, claims: &str) -> Result<Output, Failure> {
     let issuer = match &arguments.config {
         Some(file) => {
             match policy_file::read(file, Direction::Inbound, arguments.filter.as_deref())? {
-                Config::Inbound(config) => Issuer::of(&config),
+                Config::Inbound(config) => Issuer::of(&config.accepted),
                 Config::Outbound(_) => return Err(Failure::new("not an inbound configuration")),
             }
         }

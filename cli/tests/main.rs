@@ -19,5 +19,6 @@ mod explain;
 mod explain_outbound;
 mod istio_objects;
 mod keys;
+mod on_behalf_of;
 mod program;
 mod schema;

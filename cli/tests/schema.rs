@@ -59,7 +59,9 @@ fn the_filters_schema_takes_what_is_right_and_refuses_what_is_wrong() {
         (1, "/rules/0/match/destination", None),
         (1, "/rules/0/token/identity", None),
         (1, "/rules/0/token/scope", None),
-        (1, "/tenants", Some(json!([]))),
+        (1, "/forward_token", Some(json!(true))),
+        (1, "/tenants", Some(json!("one"))),
+        (1, "/rules/0/token/on_behalf_of", Some(json!(true))),
     ] {
         let wrong = with(&shipped[policy], pointer, value);
         assert!(!schema.is_valid(&wrong), "{pointer} of {wrong}");

@@ -3,12 +3,11 @@
 
 use contract::TokenRequest;
 use policy::{
+    caller_tokens::CallerTokens,
     config::{Config, Mode, Position},
-    effect::Effect,
     inbound::Inbound,
     key_schedule::KeyCall,
-    outbound::{Attempt, Challenged, Injected, Outbound, RETRY_HEADER, ResponseEffect},
-    request::{Protocol, RequestHead},
+    outbound::{Challenged, Injected, Outbound, RETRY_HEADER, ResponseEffect},
     time::UnixTime,
     token_store::TokenCallResult,
 };
@@ -19,8 +18,9 @@ use crate::{
     host::{self, Level},
     metrics::{Event, Metrics},
     properties::{self, Place, now},
-    signature,
 };
+
+mod decide;
 
 /// Most requests that wait for the broker at one time, for one configuration in one VM.
 const MAX_WAITING: usize = 256;
@@ -43,6 +43,8 @@ pub(crate) struct Plugin {
     root: u32,
     cluster: String,
     direction: Direction,
+    /// The tag of the keys that the broker gave last.
+    etag: Option<String>,
     calls: Vec<(u32, Call)>,
     waiting: Vec<u32>,
     /// Streams that a token was injected into while they waited: from here they cannot be reached.
@@ -55,8 +57,18 @@ pub(crate) struct Plugin {
 }
 
 enum Direction {
-    Inbound { policy: Inbound, etag: Option<String> },
+    Inbound { policy: Inbound },
     Outbound { policy: Outbound },
+}
+
+impl Direction {
+    /// What is known of callers' tokens, where any are verified.
+    fn callers(&mut self) -> Option<&mut CallerTokens> {
+        match self {
+            Self::Inbound { policy } => Some(policy.callers()),
+            Self::Outbound { policy } => policy.callers(),
+        }
+    }
 }
 
 enum Call {
@@ -71,7 +83,7 @@ impl Plugin {
             Config::Inbound(config) => {
                 let cluster = config.broker_cluster.clone();
                 let policy = Inbound::new(*config);
-                (Direction::Inbound { policy, etag: None }, cluster, "inbound")
+                (Direction::Inbound { policy }, cluster, "inbound")
             }
             Config::Outbound(config) => {
                 let cluster = config.broker_cluster.clone();
@@ -82,6 +94,7 @@ impl Plugin {
             root,
             cluster,
             direction,
+            etag: None,
             calls: Vec::new(),
             waiting: Vec::new(),
             injected: Vec::new(),
@@ -165,7 +178,7 @@ impl Plugin {
 
     /// A stream's request trailers came: identity must not arrive behind the decision.
     pub(crate) fn on_trailers(&mut self) -> Outcome {
-        let Direction::Inbound { policy, .. } = &self.direction else { return Outcome::GoesOn };
+        let Direction::Inbound { policy } = &self.direction else { return Outcome::GoesOn };
         let own = &policy.config().own_headers;
         let removed = host::request_trailers().and_then(|trailers| {
             trailers
@@ -192,17 +205,15 @@ impl Plugin {
         host::set_tick_period(IDLE_TICK);
         let now = now();
         self.dispatch(now);
-        match &mut self.direction {
-            Direction::Inbound { policy, .. } => {
-                let (hits, misses) = policy.take_cache_counts();
-                self.metrics.event(Event::CacheHit, hits);
-                self.metrics.event(Event::CacheMiss, misses);
-                self.metrics.gauge("keys.age_seconds", policy.key_age(now));
-                self.metrics.gauge("keys.missing", Some(policy.keys_missing(now)));
-            }
-            Direction::Outbound { policy } => {
-                self.metrics.gauge("token.age_seconds", policy.token_age(now));
-            }
+        if let Some(callers) = self.direction.callers() {
+            let (hits, misses) = callers.take_cache_counts();
+            self.metrics.event(Event::CacheHit, hits);
+            self.metrics.event(Event::CacheMiss, misses);
+            self.metrics.gauge("keys.age_seconds", callers.key_age(now));
+            self.metrics.gauge("keys.missing", Some(callers.keys_missing(now)));
+        }
+        if let Direction::Outbound { policy } = &self.direction {
+            self.metrics.gauge("token.age_seconds", policy.token_age(now));
         }
         self.metrics.flush();
     }
@@ -251,53 +262,48 @@ impl Plugin {
     /// Makes every call that is due.
     fn dispatch(&mut self, now: UnixTime) {
         let cluster = self.cluster.as_str();
-        match &mut self.direction {
-            Direction::Inbound { policy, etag } => {
-                let Some(call) = policy.next_call(now) else { return };
-                let token = match &call {
-                    KeyCall::Poll => broker::poll_keys(cluster, etag.as_deref()),
-                    KeyCall::Refresh(refresh) => broker::refresh_keys(cluster, refresh),
-                };
-                match token {
-                    Some(token) => {
-                        self.calls.push((token, Call::Keys));
-                    }
+        let mut failed = false;
+        if let Some(call) = self.direction.callers().and_then(|callers| callers.next_call(now)) {
+            let made = match &call {
+                KeyCall::Poll => broker::poll_keys(cluster, self.etag.as_deref()),
+                KeyCall::Refresh(refresh) => broker::refresh_keys(cluster, refresh),
+            };
+            match made {
+                Some(made) => self.calls.push((made, Call::Keys)),
+                None => {
+                    failed = true;
+                    self.take_keys(KeysAnswer::Failed, now);
+                }
+            }
+        }
+        if let Direction::Outbound { policy } = &mut self.direction {
+            let due: Vec<_> = std::iter::from_fn(|| policy.next_call(now)).collect();
+            for request in due {
+                match broker::fetch_token(&self.cluster, &request) {
+                    Some(made) => self.calls.push((made, Call::Token(request))),
                     None => {
-                        self.take_keys(KeysAnswer::Failed, now);
-                        self.wake();
+                        failed = true;
+                        self.take_token(&request, TokenCallResult::Failed, now);
                     }
                 }
             }
-            Direction::Outbound { policy } => {
-                let due: Vec<_> = std::iter::from_fn(|| policy.next_call(now)).collect();
-                let mut failed = Vec::new();
-                for request in due {
-                    match broker::fetch_token(cluster, &request) {
-                        Some(token) => self.calls.push((token, Call::Token(request))),
-                        None => failed.push(request),
-                    }
-                }
-                for request in &failed {
-                    self.take_token(request, TokenCallResult::Failed, now);
-                }
-                if !failed.is_empty() {
-                    self.wake();
-                }
-            }
+        }
+        if failed {
+            self.wake();
         }
     }
 
     fn take_keys(&mut self, answer: KeysAnswer, now: UnixTime) {
-        let Direction::Inbound { policy, etag } = &mut self.direction else { return };
+        let Some(callers) = self.direction.callers() else { return };
         match answer {
             KeysAnswer::Keys(keys, tag) => {
-                policy.on_keys(&keys, now);
-                *etag = tag;
+                callers.on_keys(&keys, now);
+                self.etag = tag;
             }
-            KeysAnswer::Unchanged => policy.on_unchanged_keys(now),
-            KeysAnswer::Limited(seconds) => policy.on_limit(seconds, now),
+            KeysAnswer::Unchanged => callers.on_unchanged_keys(now),
+            KeysAnswer::Limited(seconds) => callers.on_limit(seconds, now),
             KeysAnswer::Failed => {
-                policy.on_failure(now);
+                callers.on_failure(now);
                 self.metrics.event(Event::KeysFailed, 1);
             }
         }
@@ -311,76 +317,9 @@ impl Plugin {
         policy.on_result(request, result, now);
     }
 
-    /// Judges a stream's request and acts on it.
-    fn decide(&mut self) -> (Outcome, Option<Injected>) {
-        let waiting = self.waiting.len();
-        let (effect, record, destination) = match &mut self.direction {
-            Direction::Inbound { policy, .. } => {
-                let Some(headers) = host::request_headers() else {
-                    // Nothing to judge by: nothing may pass.
-                    self.metrics.event(Event::HostFailed, 1);
-                    return (apply::refuse(), None);
-                };
-                let reads_workload = policy.config().reads_caller_workload();
-                let workload = reads_workload.then(properties::caller_workload).flatten();
-                let mut head = RequestHead::read(headers.lines(), &policy.config().own_headers);
-                head.workload = workload.as_deref();
-                (
-                    policy.on_request(&head, waiting < MAX_WAITING, now(), &signature::verify),
-                    INBOUND_RECORD,
-                    None,
-                )
-            }
-            Direction::Outbound { policy } => {
-                let destination = match policy.position() {
-                    Position::Upstream => properties::destination(),
-                    Position::Downstream => properties::host_and_cluster(policy),
-                };
-                let Ok(authorization) = host::request_header("authorization") else {
-                    self.metrics.event(Event::HostFailed, 1);
-                    return (apply::refuse(), None);
-                };
-                let replayed = authorization.is_some() && host::property(REPLAY_NOTE).is_some();
-                let most = if replayed { MAX_WAITING_FOR_REPLAY } else { MAX_WAITING };
-                let attempt = Attempt {
-                    destination: destination.as_deref(),
-                    inbound_listener: destination.is_some()
-                        && (properties::is_inbound_listener()
-                            || self.place.is_wrong_for(policy.position())),
-                    authorization,
-                    replayed,
-                };
-                let protocol = || match host::request_header("content-type") {
-                    Ok(Some(content_type)) => Protocol::of(&content_type),
-                    Ok(None) | Err(_) => Protocol::Http,
-                };
-                let effect = policy.on_request(&attempt, waiting < most, now(), protocol);
-                match policy.replayed_with_newer(&attempt, &effect) {
-                    Some(true) => self.metrics.event(Event::ChallengeAnswered, 1),
-                    Some(false) => self.metrics.event(Event::ChallengeFailed, 1),
-                    None => {}
-                }
-                (effect, OUTBOUND_RECORD, destination)
-            }
-        };
-        if let Some(decision) = effect.decision() {
-            self.metrics.decision(decision);
-        }
-        let Some(outcome) = apply::apply(&effect, record, &mut self.record) else {
-            self.metrics.event(Event::HostFailed, 1);
-            return (apply::refuse(), None);
-        };
-        let token = match &effect {
-            Effect::Continue(edits, _) => edits.authorization.clone(),
-            Effect::Reply(..) | Effect::Wait => None,
-        };
-        let injected = destination.zip(token);
-        (outcome, injected.map(|(destination, token)| Injected { destination, token }))
-    }
-
     /// Observing is no enforcement, and must not be mistaken for it.
     fn announce_observe_mode(&mut self) {
-        let Direction::Inbound { policy, .. } = &self.direction else { return };
+        let Direction::Inbound { policy } = &self.direction else { return };
         let config = policy.config();
         let observing: Vec<&str> = config
             .rules

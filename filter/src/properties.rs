@@ -21,6 +21,11 @@ pub(crate) fn host_and_cluster(policy: &Outbound) -> Option<String> {
     policy.destination(&authority, &cluster()?).map(str::to_owned)
 }
 
+/// Whether an earlier attempt of the request went out with a token of ours, as its `record` says.
+pub(crate) fn was_injected(record: &str) -> bool {
+    filled(record).is_some_and(|record| record.starts_with(b"reason=injected"))
+}
+
 /// The cluster that the route chose when it was last asked for.
 pub(crate) fn cluster() -> Option<Vec<u8>> {
     filled("xds\0cluster_name")

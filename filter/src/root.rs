@@ -35,10 +35,11 @@ impl Root {
                 return false;
             }
         };
-        // Outbound nothing is verified, and the host may withhold the function there.
-        if matches!(config, Config::Inbound(_)) && !signature::host_verifies() {
+        // Where nothing is verified the host may withhold the function.
+        if config.verifies() && !signature::host_verifies() {
             let message = "entra-sidecar: this host has no working `verify_signature` function, \
-                           which Envoy offers since 1.31: nothing could be verified";
+                           which Envoy offers since 1.31 and capabilities may withhold \
+                           (`proxy_call_foreign_function`): nothing could be verified";
             host::log(Level::Error, message);
             return false;
         }

@@ -31,41 +31,55 @@ const fn check(name: &'static str, reasons: &'static [Reason]) -> Check {
     Check { name, reasons }
 }
 
+const AUTHORIZATION: Check =
+    check("authorization", &[Reason::TokenMissing, Reason::AuthorizationMalformed]);
+const TOKEN: Check = check(
+    "token",
+    &[
+        Reason::TokenTooLarge,
+        Reason::TokenMalformed,
+        Reason::AlgorithmRefused,
+        Reason::HeaderRefused,
+        Reason::KeyIdMissing,
+    ],
+);
+const CLAIMS: Check = check("claims", &[Reason::ClaimsMalformed]);
+const TENANT: Check = check("tenant", &[Reason::TenantRefused]);
+const ISSUER: Check = check("issuer", &[Reason::IssuerMismatch]);
+const KEY: Check = check(
+    "key",
+    &[
+        Reason::KeyIssuerMismatch,
+        Reason::KeyUnknown,
+        Reason::KeysUnavailable,
+        Reason::TooManyWaiting,
+    ],
+);
+const SIGNATURE: Check = check("signature", &[Reason::SignatureInvalid]);
+const AUDIENCE: Check = check("audience", &[Reason::AudienceMismatch]);
+const END: Check = check("end", &[Reason::TokenExpired]);
+const START: Check = check("start", &[Reason::TokenNotYetValid]);
+const LIFETIME: Check = check("lifetime", &[Reason::LifetimeExcessive]);
+const KIND: Check = check("kind", &[Reason::TokenKindUnknown]);
+
 /// The checks of an inbound request.
 pub const INBOUND: &[Check] = &[
     check("path", &[Reason::PathAmbiguous]),
     check("host", &[Reason::HostMalformed]),
     check("rule", &[Reason::NoRule, Reason::AllowedAnyone]),
     check("query", &[Reason::TokenInQuery]),
-    check("authorization", &[Reason::TokenMissing, Reason::AuthorizationMalformed]),
-    check(
-        "token",
-        &[
-            Reason::TokenTooLarge,
-            Reason::TokenMalformed,
-            Reason::AlgorithmRefused,
-            Reason::HeaderRefused,
-            Reason::KeyIdMissing,
-        ],
-    ),
-    check("claims", &[Reason::ClaimsMalformed]),
-    check("tenant", &[Reason::TenantRefused]),
-    check("issuer", &[Reason::IssuerMismatch]),
-    check(
-        "key",
-        &[
-            Reason::KeyIssuerMismatch,
-            Reason::KeyUnknown,
-            Reason::KeysUnavailable,
-            Reason::TooManyWaiting,
-        ],
-    ),
-    check("signature", &[Reason::SignatureInvalid]),
-    check("audience", &[Reason::AudienceMismatch]),
-    check("end", &[Reason::TokenExpired]),
-    check("start", &[Reason::TokenNotYetValid]),
-    check("lifetime", &[Reason::LifetimeExcessive]),
-    check("kind", &[Reason::TokenKindUnknown]),
+    AUTHORIZATION,
+    TOKEN,
+    CLAIMS,
+    TENANT,
+    ISSUER,
+    KEY,
+    SIGNATURE,
+    AUDIENCE,
+    END,
+    START,
+    LIFETIME,
+    KIND,
     check(
         "allow",
         &[
@@ -84,13 +98,38 @@ pub const INBOUND: &[Check] = &[
     ),
 ];
 
+const DESTINATION: Check = check("destination", &[Reason::NoDestination]);
+const LISTENER: Check = check("listener", &[Reason::Misplaced]);
+const TLS: Check = check("tls", &[Reason::InjectionStopped]);
+
 /// The checks of an outbound attempt.
 pub const OUTBOUND: &[Check] = &[
-    check("destination", &[Reason::NoDestination]),
-    check("listener", &[Reason::Misplaced]),
-    check("tls", &[Reason::InjectionStopped]),
+    DESTINATION,
+    LISTENER,
+    TLS,
     check("authorization", &[Reason::AuthorizationKept, Reason::AuthorizationRefused]),
     check("token", &[Reason::TokenDenied, Reason::TokenUnavailable, Reason::TooManyWaiting]),
+];
+
+/// The checks of an outbound attempt on behalf of its caller.
+pub const ON_BEHALF_OF: &[Check] = &[
+    DESTINATION,
+    LISTENER,
+    TLS,
+    AUTHORIZATION,
+    TOKEN,
+    CLAIMS,
+    TENANT,
+    ISSUER,
+    KEY,
+    SIGNATURE,
+    AUDIENCE,
+    END,
+    START,
+    LIFETIME,
+    KIND,
+    check("user", &[Reason::AssertionRefused]),
+    check("exchange", &[Reason::ClaimsRequired, Reason::TokenDenied, Reason::TokenUnavailable]),
 ];
 
 /// What became of each check of a request that ended with this reason.
@@ -123,10 +162,22 @@ mod tests {
                 // All checks are passed.
                 Reason::Allowed | Reason::Injected => (0, 0),
                 Reason::TooManyWaiting => (1, 1),
+                Reason::AssertionRefused | Reason::ClaimsRequired => (0, 0),
                 _ if holders(OUTBOUND) == 1 => (0, 1),
                 _ => (1, 0),
             };
             assert_eq!((holders(INBOUND), holders(OUTBOUND)), expected, "{reason:?}");
+            // On behalf of a caller: whatever a token is refused for, and what the broker says.
+            let only_inbound = |check: &Check| {
+                ["path", "host", "rule", "query", "allow"].contains(&check.name)
+                    && check.reasons.contains(reason)
+            };
+            let never = [Reason::Allowed, Reason::Injected]
+                .into_iter()
+                .chain([Reason::AuthorizationKept, Reason::AuthorizationRefused])
+                .any(|other| other == *reason);
+            let expected = usize::from(!never && !INBOUND.iter().any(only_inbound));
+            assert_eq!(holders(ON_BEHALF_OF), expected, "{reason:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! [`raw`] is the document as written; [`InboundConfig`] and [`OutboundConfig`] are valid by
 //! construction. An error anywhere refuses the whole document.
 
+mod accepted;
 mod alternative;
 mod inbound;
 mod outbound;
@@ -10,6 +11,7 @@ pub mod raw;
 
 use serde_json::Value;
 
+pub use accepted::Accepted;
 pub use alternative::Alternative;
 pub use inbound::{Allow, InboundConfig, Match, Mode, Rule};
 pub use outbound::{ExistingAuthorization, HostAndCluster, OutboundConfig, OutboundRule, Position};
@@ -43,6 +45,16 @@ impl Config {
             Some("inbound") => read(document, inbound::validate).map(Box::new).map(Self::Inbound),
             Some("outbound") => read(document, outbound::validate).map(Self::Outbound),
             _ => Err(vec![ConfigError::new("direction", "expected `inbound` or `outbound`")]),
+        }
+    }
+}
+
+impl Config {
+    /// Whether tokens of callers are verified by it.
+    pub fn verifies(&self) -> bool {
+        match self {
+            Self::Inbound(_) => true,
+            Self::Outbound(config) => config.accepted.is_some(),
         }
     }
 }

@@ -140,6 +140,11 @@ reasons! {
     InjectionStopped = "injection_stopped", Pass;
     /// The application sent an Authorization header where the rule refuses it.
     AuthorizationRefused = "authorization_refused", Forbidden;
+    /// The rule asks on behalf of a user, and the token is an application's own or one that this
+    /// filter has injected.
+    AssertionRefused = "assertion_refused", InvalidToken;
+    /// Entra gives no token on this user's behalf before they have signed in again with more.
+    ClaimsRequired = "claims_required", InsufficientClaims;
     /// The broker does not give this identity or scope.
     TokenDenied = "token_denied", Forbidden;
     /// There is no valid token and the broker has none to give now.

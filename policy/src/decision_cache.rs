@@ -147,9 +147,9 @@ impl DecisionCache {
 }
 
 /// The last characters of a token: 96 bits of its signature.
-type End = [u8; 16];
+pub(crate) type End = [u8; 16];
 
-fn end(token: &[u8]) -> End {
+pub(crate) fn end(token: &[u8]) -> End {
     token.last_chunk().copied().unwrap_or_default()
 }
 
@@ -166,7 +166,7 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 /// The end of a signature is as good as random, and nobody can choose it: only tokens that Entra
 /// signed get in.
 #[derive(Debug, Clone, Copy, Default)]
-struct EndHash;
+pub(crate) struct EndHash;
 
 impl BuildHasher for EndHash {
     type Hasher = EndHasher;
@@ -176,7 +176,7 @@ impl BuildHasher for EndHash {
     }
 }
 
-struct EndHasher(u64);
+pub(crate) struct EndHasher(u64);
 
 impl Hasher for EndHasher {
     fn write(&mut self, bytes: &[u8]) {

@@ -1,35 +1,28 @@
 //! One inbound request: who is it, and may they?
 //!
-//! The order: path and rule, exactly one bearer token, the cache, then structure, tenant and
-//! issuer, key, signature, claims; at last the rule. Every way out that is not an explicit permit
-//! is a refusal.
+//! The order: path and rule, exactly one bearer token, what is true of it ([`CallerTokens`]); at
+//! last the rule. Every way out that is not an explicit permit is a refusal.
 
 use std::rc::Rc;
 
-use contract::KeySets;
-
 use crate::{
     access,
-    claims::Claims,
+    caller_tokens::{CallerTokens, Unverified},
     config::{Allow, InboundConfig, Mode, Rule},
     decision::{Decision, Identity, Reason},
-    decision_cache::{DecisionCache, Verified},
+    decision_cache::Verified,
     effect::{Edits, Effect},
     host::host,
     identity_headers::Header,
-    json,
-    jwt::UnverifiedToken,
-    key_schedule::{Ask, KeyAnswer, KeyCall, KeySchedule},
-    key_store::{KeyStore, Lookup},
+    json::Object,
     path::{self, Path},
     reply::Reply,
-    request::{RequestHead, bearer_token},
+    request::RequestHead,
     time::UnixTime,
     workload::Workload,
 };
 
-/// Checks an RS256 signature: DER SubjectPublicKeyInfo, signed text, signature.
-pub type Verify<'a> = dyn Fn(&[u8], &[u8], &[u8]) -> bool + 'a;
+pub use crate::caller_tokens::Verify;
 
 /// The value of the permit marker. No secret: what keeps callers from bringing it is that Envoy
 /// removes theirs before any filter.
@@ -42,11 +35,7 @@ pub struct Inbound {
     authorization_uri: String,
     /// The permit marker alone: what a request without a verified token gets.
     permit: Rc<[Header]>,
-    keys: KeyStore,
-    schedule: KeySchedule,
-    cache: DecisionCache,
-    cache_hits: u64,
-    cache_misses: u64,
+    callers: CallerTokens,
 }
 
 /// A request that may not pass.
@@ -66,9 +55,20 @@ enum Stop {
     Wait,
 }
 
+impl From<Unverified> for Stop {
+    fn from(unverified: Unverified) -> Self {
+        match unverified {
+            Unverified::Refused { reason, identity } => {
+                Self::Refuse(Refusal { reason, identity, token: None, challenge: None })
+            }
+            Unverified::Wait => Self::Wait,
+        }
+    }
+}
+
 impl From<Reason> for Stop {
     fn from(reason: Reason) -> Self {
-        Self::Refuse(Refusal { reason, identity: None, token: None, challenge: None })
+        Unverified::from(reason).into()
     }
 }
 
@@ -76,14 +76,10 @@ impl Inbound {
     /// Starts with nothing but the configuration.
     pub fn new(config: InboundConfig) -> Self {
         Self {
-            authorization_uri: config.cloud.authorization_uri(&config.challenge_tenant),
+            authorization_uri: config.accepted.authorization_uri(),
             permit: Rc::new([(config.permit_marker.clone(), PERMIT.into())]),
+            callers: CallerTokens::new(config.accepted.clone()),
             config: Rc::new(config),
-            keys: KeyStore::default(),
-            schedule: KeySchedule::default(),
-            cache: DecisionCache::default(),
-            cache_hits: 0,
-            cache_misses: 0,
         }
     }
 
@@ -119,52 +115,9 @@ impl Inbound {
         self.refuse(head, rule, refusal)
     }
 
-    /// The call for keys to make now, if any.
-    pub fn next_call(&mut self, now: UnixTime) -> Option<KeyCall> {
-        self.schedule.next_call(now)
-    }
-
-    /// New keys came: whatever rests on keys that are no longer there is forgotten.
-    pub fn on_keys(&mut self, key_sets: &KeySets, now: UnixTime) {
-        self.keys.replace(key_sets);
-        let keys = &self.keys;
-        self.cache.retain_keys(|grounds| keys.holds(grounds));
-        self.on_unchanged_keys(now);
-    }
-
-    /// The broker's keys have not changed.
-    pub fn on_unchanged_keys(&mut self, now: UnixTime) {
-        self.schedule.on_answer(KeyAnswer::Keys { complete: self.keys.complete(now) }, now);
-    }
-
-    /// The broker limits refreshes for so many seconds.
-    pub fn on_limit(&mut self, seconds: u64, now: UnixTime) {
-        self.schedule.on_answer(KeyAnswer::Limited(seconds), now);
-    }
-
-    /// The broker did not answer, or not with keys.
-    pub fn on_failure(&mut self, now: UnixTime) {
-        self.schedule.on_answer(KeyAnswer::Failed, now);
-    }
-
-    /// What is true of a token that was verified for an earlier request, for who explains it.
-    pub fn known(&mut self, credentials: &[u8], now: UnixTime) -> Option<Rc<Verified>> {
-        self.cache.get(credentials, now)
-    }
-
-    /// How many authorities have no usable keys.
-    pub fn keys_missing(&self, now: UnixTime) -> u64 {
-        self.keys.missing(now)
-    }
-
-    /// Age of the oldest key set, in seconds.
-    pub fn key_age(&self, now: UnixTime) -> Option<u64> {
-        self.keys.age(now)
-    }
-
-    /// Hits and misses of the decision cache since the last call.
-    pub fn take_cache_counts(&mut self) -> (u64, u64) {
-        (std::mem::take(&mut self.cache_hits), std::mem::take(&mut self.cache_misses))
+    /// What is known of callers' tokens, and of the keys that sign them.
+    pub fn callers(&mut self) -> &mut CallerTokens {
+        &mut self.callers
     }
 
     /// The token that lets the request pass; none where anyone may.
@@ -182,7 +135,13 @@ impl Inbound {
         if head.path.is_some_and(path::token_in_query) {
             return Err(Reason::TokenInQuery.into());
         }
-        let token = self.verified(head.credentials()?, now, verify)?;
+        let (config, permit) = (&self.config, &self.permit);
+        let headers = |payload: &Object<'_>, version| {
+            let claimed = config.identity_headers.of(payload, version);
+            let app_service = config.app_service_headers.iter().flat_map(|own| own.of(payload));
+            claimed.chain(app_service).chain(permit.iter().cloned()).collect()
+        };
+        let token = self.callers.verified(head.credentials()?, now, verify, &headers)?;
         match access::check(alternatives, &token, head.workload) {
             Ok(()) => Ok(Some(token)),
             Err(missing) => Err(Stop::Refuse(Refusal {
@@ -192,94 +151,6 @@ impl Inbound {
                 challenge: missing.challenge.cloned(),
             })),
         }
-    }
-
-    /// What is true of the token: out of the cache, or by verifying it now.
-    ///
-    /// The cache compares in full, so what is found there needs no reading.
-    fn verified(
-        &mut self,
-        credentials: &[u8],
-        now: UnixTime,
-        verify: &Verify<'_>,
-    ) -> Result<Rc<Verified>, Stop> {
-        if let Some(cached) = self.cache.get(credentials, now) {
-            self.cache_hits = self.cache_hits.wrapping_add(1);
-            return Ok(cached);
-        }
-        self.cache_misses = self.cache_misses.wrapping_add(1);
-        let unverified = match UnverifiedToken::parse(credentials) {
-            // Whatever is no single token is told from a token that is none.
-            Err(Reason::TokenMalformed) => {
-                bearer_token(credentials)?;
-                return Err(Reason::TokenMalformed.into());
-            }
-            parsed => parsed?,
-        };
-        let verified = Rc::new(self.verify(&unverified, now, verify)?);
-        self.cache.insert(credentials, verified.clone());
-        Ok(verified)
-    }
-
-    fn verify(
-        &mut self,
-        unverified: &UnverifiedToken<'_>,
-        now: UnixTime,
-        verify: &Verify<'_>,
-    ) -> Result<Verified, Stop> {
-        let config = &self.config;
-        let payload = json::object(&unverified.payload).ok_or(Reason::TokenMalformed)?;
-        let claims = Claims::read(&payload)?;
-        claims.check_issuer(config.cloud, &config.tenants)?;
-        let grounds = match self.keys.find(config.cloud, &claims.tenant, &unverified.key_id, now) {
-            Lookup::Trusted(grounds) => grounds,
-            Lookup::SignsForOthers => return Err(Reason::KeyIssuerMismatch.into()),
-            Lookup::UnknownKey { authority } => {
-                return Err(
-                    match self.schedule.ask_for_newer(&authority, &unverified.key_id, now) {
-                        Ask::Wait => Stop::Wait,
-                        Ask::Final => Reason::KeyUnknown.into(),
-                        Ask::Unavailable => Reason::KeysUnavailable.into(),
-                    },
-                );
-            }
-            Lookup::NoKeys => {
-                return Err(match self.schedule.ask_for_any(now) {
-                    Ask::Wait => Stop::Wait,
-                    Ask::Final | Ask::Unavailable => Reason::KeysUnavailable.into(),
-                });
-            }
-        };
-        if !verify(&grounds.key.spki, unverified.signed, &unverified.signature) {
-            return Err(Reason::SignatureInvalid.into());
-        }
-        let identity = Rc::new(Identity::new(
-            &claims.tenant,
-            claims.client.as_deref(),
-            claims.token_id.as_deref(),
-        ));
-        let refuse = |reason| {
-            let identity = Some(identity.clone());
-            Stop::Refuse(Refusal { reason, identity, token: None, challenge: None })
-        };
-        let kind = claims.check(&config.audiences, config.clock_skew, now).map_err(refuse)?;
-        let claimed = config.identity_headers.of(&payload, claims.version);
-        let app_service = config.app_service_headers.iter().flat_map(|own| own.of(&payload));
-        Ok(Verified {
-            kind,
-            headers: claimed.chain(app_service).chain(self.permit.iter().cloned()).collect(),
-            scopes: claims.scopes,
-            roles: claims.roles,
-            groups: claims.groups,
-            client: claims.client,
-            client_credential: claims.client_credential,
-            contexts: claims.contexts,
-            answers_challenges: claims.answers_challenges,
-            expires: claims.expires.plus(config.clock_skew),
-            identity,
-            grounds,
-            verified_at: now,
-        })
     }
 
     fn let_pass(

@@ -24,6 +24,7 @@
 
 mod access;
 pub mod app_service;
+pub mod caller_tokens;
 pub mod checks;
 pub mod claims;
 pub mod claims_challenge;

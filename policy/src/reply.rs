@@ -24,7 +24,7 @@ pub struct Reply {
     pub body: Cow<'static, str>,
 }
 
-mod broker_refusal;
+pub(crate) mod broker_refusal;
 
 /// Seconds after which to try again where nothing better is known.
 const RETRY_AFTER_SECONDS: u64 = 1;

@@ -79,23 +79,27 @@ impl<'a> RequestHead<'a> {
         self.method == b"OPTIONS" && self.origin && self.preflight_method
     }
 
-    /// What follows the scheme of exactly one `Authorization: Bearer` (RFC 9110 §11.1): the scheme
-    /// in any case, one or more spaces.
-    ///
-    /// A token only once it is looked up whole or passed through [`bearer_token`].
+    /// [`credentials`] of the one Authorization header.
     pub fn credentials(&self) -> Result<&'a [u8], Reason> {
-        const SCHEME: &[u8] = b"bearer";
         if !self.has_authorization {
             return Err(Reason::TokenMissing);
         }
-        let value = self.authorization.ok_or(Reason::AuthorizationMalformed)?;
-        match value.split_at_checked(SCHEME.len()) {
-            Some((scheme, [b' ', rest @ ..])) if scheme.eq_ignore_ascii_case(SCHEME) => {
-                let start = rest.iter().position(|byte| *byte != b' ');
-                start.and_then(|start| rest.get(start..)).ok_or(Reason::AuthorizationMalformed)
-            }
-            _ => Err(Reason::AuthorizationMalformed),
+        credentials(self.authorization.ok_or(Reason::AuthorizationMalformed)?)
+    }
+}
+
+/// What follows the scheme of an `Authorization: Bearer` (RFC 9110 §11.1): the scheme in any case,
+/// one or more spaces.
+///
+/// A token only once it is looked up whole or passed through [`bearer_token`].
+pub(crate) fn credentials(authorization: &[u8]) -> Result<&[u8], Reason> {
+    const SCHEME: &[u8] = b"bearer";
+    match authorization.split_at_checked(SCHEME.len()) {
+        Some((scheme, [b' ', rest @ ..])) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            let start = rest.iter().position(|byte| *byte != b' ');
+            start.and_then(|start| rest.get(start..)).ok_or(Reason::AuthorizationMalformed)
         }
+        _ => Err(Reason::AuthorizationMalformed),
     }
 }
 

@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use contract::{ErrorKind, IssuedToken, Secret, TokenRequest, TypedError};
 
-use crate::{decision::Reason, time::UnixTime};
+use crate::{decision::Reason, decision_cache::end, time::UnixTime};
 
 mod challenge;
+pub(crate) mod user_tokens;
 
 use challenge::Challenge;
 
@@ -79,6 +80,13 @@ pub enum TokenAnswer {
     },
 }
 
+impl TokenAnswer {
+    /// A refusal of our own.
+    pub(crate) fn refused(reason: Reason) -> Self {
+        Self::Refused { reason, retry_after: 1, error: None }
+    }
+}
+
 /// What came of a call.
 #[derive(Debug)]
 pub enum TokenCallResult {
@@ -103,27 +111,13 @@ impl TokenStore {
             let reason = Reason::TokenDenied;
             return TokenAnswer::Refused { reason, retry_after: 1, error: None };
         };
-        match &slot.current {
-            Some(held) if held.usable(now) => TokenAnswer::Authorization(held.header.clone()),
-            _ if slot.in_flight || slot.due(now) => TokenAnswer::Wait,
-            _ => TokenAnswer::Refused {
-                reason: slot.refusal.as_ref().map_or(Reason::TokenUnavailable, |r| r.reason),
-                retry_after: slot.next_fetch.since(now).max(1),
-                error: slot.refusal.as_ref().map(|refusal| refusal.error.clone()),
-            },
-        }
+        slot.answer(now)
     }
 
     /// Whether an Authorization value is one that we set, on an earlier attempt of the request that
     /// may have gone to another destination.
     pub fn is_ours(&self, authorization: &[u8]) -> bool {
-        self.slots.iter().any(|(_, slot)| {
-            let current = slot.current.as_ref().map(|held| &held.header);
-            current
-                .into_iter()
-                .chain(&slot.previous)
-                .any(|header| header.expose().as_bytes() == authorization)
-        })
+        self.slots.iter().any(|(_, slot)| slot.has_set(authorization))
     }
 
     /// A call to make now, if any. It is in flight until [`Self::on_result`].
@@ -147,16 +141,7 @@ impl TokenStore {
         if request.claims.is_some() {
             return slot.on_challenge_result(request, result, now);
         }
-        slot.in_flight = false;
-        match result {
-            TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
-                slot.hold(&token, now);
-            }
-            TokenCallResult::Issued(_) | TokenCallResult::Failed => {
-                slot.refuse(Rc::new(unreachable()), now);
-            }
-            TokenCallResult::Refused(error) => slot.refuse(Rc::new(error), now),
-        }
+        slot.take(request, result, now);
     }
 
     fn slot(&self, request: &TokenRequest) -> Option<&Slot> {
@@ -171,6 +156,46 @@ impl TokenStore {
 }
 
 impl Slot {
+    /// The token, or what to do without.
+    fn answer(&self, now: UnixTime) -> TokenAnswer {
+        match &self.current {
+            Some(held) if held.usable(now) => TokenAnswer::Authorization(held.header.clone()),
+            _ if self.in_flight || self.due(now) => TokenAnswer::Wait,
+            _ => TokenAnswer::Refused {
+                reason: self.refusal.as_ref().map_or(Reason::TokenUnavailable, |r| r.reason),
+                retry_after: self.next_fetch.since(now).max(1),
+                error: self.refusal.as_ref().map(|refusal| refusal.error.clone()),
+            },
+        }
+    }
+
+    /// The header values that an attempt which is under way may carry.
+    fn headers(&self) -> impl Iterator<Item = &Rc<Secret>> {
+        self.current.iter().map(|held| &held.header).chain(&self.previous)
+    }
+
+    fn has_set(&self, authorization: &[u8]) -> bool {
+        self.headers().any(|header| {
+            let header = header.expose().as_bytes();
+            // Tokens of one issuer begin alike.
+            end(header) == end(authorization) && header == authorization
+        })
+    }
+
+    /// The call for another token was answered.
+    fn take(&mut self, request: &TokenRequest, result: TokenCallResult, now: UnixTime) {
+        self.in_flight = false;
+        match result {
+            TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
+                self.hold(&token, now);
+            }
+            TokenCallResult::Issued(_) | TokenCallResult::Failed => {
+                self.refuse(Rc::new(unreachable()), now);
+            }
+            TokenCallResult::Refused(error) => self.refuse(Rc::new(error), now),
+        }
+    }
+
     /// Whether the broker is to be asked now.
     fn due(&self, now: UnixTime) -> bool {
         let pause = self.next_fetch.since(now);
@@ -230,8 +255,13 @@ impl Held {
 
 /// Whether a call, perhaps with a challenge, was for this slot's token.
 fn is_for(call: &TokenRequest, held: &TokenRequest) -> bool {
-    (&call.identity, &call.scope, &call.destination)
-        == (&held.identity, &held.scope, &held.destination)
+    call.assertion == held.assertion && same_place(call, held)
+}
+
+/// Whether two requests are for the same identity's token for one scope and destination.
+fn same_place(one: &TokenRequest, other: &TokenRequest) -> bool {
+    (&one.identity, &one.scope, &one.destination)
+        == (&other.identity, &other.scope, &other.destination)
 }
 
 /// Whether the answer is to our question, and a header can carry it.
@@ -241,6 +271,8 @@ fn acceptable(token: &IssuedToken, request: &TokenRequest, now: UnixTime) -> boo
         && token.scope == request.scope
         && token.token_type.eq_ignore_ascii_case("Bearer")
         && now.plus(MARGIN_SECONDS) < UnixTime(token.expires_on)
+        // What was to be exchanged must not leave in place of what it is exchanged for.
+        && request.assertion.as_ref() != Some(&token.access_token)
         && !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }

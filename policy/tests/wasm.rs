@@ -51,11 +51,11 @@ fn inbound() -> Inbound {
 /// A filter whose keys were fetched at a time.
 fn with_keys(fetched_at: UnixTime, now: UnixTime) -> Inbound {
     let mut inbound = inbound();
-    assert!(inbound.next_call(now).is_some());
+    assert!(inbound.callers().next_call(now).is_some());
     let keys = vec![KEY.jwk()];
     let issuer = Cloud::Public.v2_issuer(TENANT);
     let set = KeySet { issuer, fetched_at: fetched_at.0, state: KeySetState::Fresh, keys };
-    inbound.on_keys(&KeySets { key_sets: vec![set] }, now);
+    inbound.callers().on_keys(&KeySets { key_sets: vec![set] }, now);
     inbound
 }
 
@@ -110,7 +110,7 @@ fn good_tokens_pass_and_each_class_of_refusal_is_met() {
     let token = KEY.token(&claims(NOW, json!({})));
     let mut without_keys = self::inbound();
     assert_eq!(ask(&mut without_keys, "/orders/7", Some(&token), NOW), None);
-    without_keys.next_call(NOW);
+    without_keys.callers().next_call(NOW);
     without_keys.on_failure(NOW);
     let found = ask(&mut without_keys, "/orders/7", Some(&token), NOW);
     assert_eq!(found, Some(Reason::KeysUnavailable));
@@ -198,7 +198,10 @@ fn outbound_calls_get_a_token_or_wait() {
         other => panic!("{other:?}"),
     };
     let attempt = Attempt { destination: Some("graph"), ..Attempt::default() };
-    assert!(matches!(outbound.on_request(&attempt, true, NOW, Protocol::default), Effect::Wait));
+    assert!(matches!(
+        outbound.on_request(&attempt, true, NOW, Protocol::default, &tokens::verify),
+        Effect::Wait
+    ));
     let request = outbound.next_call(NOW).unwrap();
     let issued = json!({
         "access_token": "t", "token_type": "Bearer", "scope": "s", "identity": "default",
@@ -206,7 +209,7 @@ fn outbound_calls_get_a_token_or_wait() {
     });
     let issued = serde_json::from_value(issued).unwrap();
     outbound.on_result(&request, TokenCallResult::Issued(issued), NOW);
-    let effect = outbound.on_request(&attempt, true, NOW, Protocol::default);
+    let effect = outbound.on_request(&attempt, true, NOW, Protocol::default, &tokens::verify);
     assert_eq!(effect.decision().map(|decision| decision.reason), Some(Reason::Injected));
     assert!(outbound.next_call(UnixTime((1 << 32) - 1)).is_none());
     assert!(outbound.next_call(UnixTime(1 << 32)).is_some());

@@ -246,7 +246,7 @@ fn judged(entra: &FakeEntra, token: &str, path: &str) -> (Reason, Value) {
     let lines = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let head = RequestHead::read(lines, &config.own_headers);
     let mut policy = Inbound::new(*config);
-    policy.on_keys(
+    policy.callers().on_keys(
         &KeySets {
             key_sets: vec![KeySet {
                 issuer: format!("https://login.microsoftonline.com/{TENANT}/v2.0"),

@@ -1,13 +1,17 @@
 //! What files given together say of each other: whether the broker has what the filter will ask
-//! it for.
+//! it for, and whether the application has what it needs to call on behalf of its callers.
 
-use policy::{claims::Tenants, cloud::ORGANIZATIONS, config::Config};
+use policy::{
+    claims::Tenants,
+    cloud::ORGANIZATIONS,
+    config::{Accepted, Config, InboundConfig},
+};
 use token_broker::{config::Identity, entra::claims::Capability};
 
 use super::{Checked, Finding, Severity, Sound};
 use crate::find::Configuration;
 
-/// Warnings, each with its file; none where no broker's configuration was given.
+/// Warnings, each with its file; of the broker none where none of its configurations was given.
 pub(super) fn warnings(checked: &[Checked]) -> Vec<(&str, Finding)> {
     let brokers: Vec<&token_broker::config::Config> = checked
         .iter()
@@ -17,10 +21,15 @@ pub(super) fn warnings(checked: &[Checked]) -> Vec<(&str, Finding)> {
             Sound::Filter(_) | Sound::Destinations(_) => None,
         })
         .collect();
+    let inbound: Vec<&InboundConfig> = checked
+        .iter()
+        .flat_map(|checked| &checked.sound)
+        .filter_map(|(_, sound)| match sound {
+            Sound::Filter(Config::Inbound(config)) => Some(&**config),
+            _ => None,
+        })
+        .collect();
     let mut warnings = Vec::new();
-    if brokers.is_empty() {
-        return warnings;
-    }
     for Checked { file, sound } in checked {
         for (configuration, sound) in sound {
             let (config, rules) = match sound {
@@ -28,7 +37,8 @@ pub(super) fn warnings(checked: &[Checked]) -> Vec<(&str, Finding)> {
                 Sound::Destinations(list) => (&list.policy, "destinations"),
                 Sound::Broker(_) => continue,
             };
-            for (path, message) in missing(config, &brokers) {
+            let of_broker = if brokers.is_empty() { Vec::new() } else { missing(config, &brokers) };
+            for (path, message) in of_broker.into_iter().chain(unforwarded(config, &inbound)) {
                 let path = path.replacen("rules", rules, 1);
                 warnings.push((file.as_str(), finding(configuration, path, message)));
             }
@@ -37,27 +47,56 @@ pub(super) fn warnings(checked: &[Checked]) -> Vec<(&str, Finding)> {
     warnings
 }
 
+/// Rules on behalf of callers whose tokens the application never sees: no inbound configuration
+/// beside forwards any.
+fn unforwarded(config: &Config, inbound: &[&InboundConfig]) -> Vec<(String, String)> {
+    let Config::Outbound(config) = config else { return Vec::new() };
+    let forwards = |config: &&InboundConfig| {
+        config.forward_token || config.rules.iter().any(|rule| rule.forward_token == Some(true))
+    };
+    if inbound.is_empty() || inbound.iter().any(forwards) {
+        return Vec::new();
+    }
+    let rules = config.rules.iter().enumerate().filter(|(_, rule)| rule.on_behalf_of_caller);
+    let message = "the application does not get its callers' tokens: no inbound configuration here \
+                   says `forward_token: true`";
+    rules
+        .map(|(index, _)| (format!("rules[{index}].token.on_behalf_of"), message.to_owned()))
+        .collect()
+}
+
+/// Tenants of which no broker keeps keys.
+fn without_keys(
+    accepted: &Accepted,
+    brokers: &[&token_broker::config::Config],
+) -> Vec<(String, String)> {
+    let kept = |tenant: &str| {
+        let authorities = brokers.iter().flat_map(|broker| &broker.authorities);
+        authorities
+            .filter(|authority| authority.cloud == accepted.cloud)
+            .any(|authority| [tenant, ORGANIZATIONS].contains(&authority.tenant.as_str()))
+    };
+    let tenants: Vec<&str> = match &accepted.tenants {
+        Tenants::Any => vec![ORGANIZATIONS],
+        Tenants::Listed(tenants) => tenants.iter().map(String::as_str).collect(),
+    };
+    let message = |tenant: &str| format!("the broker's `authorities` have no keys of {tenant}");
+    tenants
+        .into_iter()
+        .filter(|tenant| !kept(tenant))
+        .map(|tenant| ("tenants".to_owned(), message(tenant)))
+        .collect()
+}
+
 /// What no broker has of what the filter asks for.
 fn missing(config: &Config, brokers: &[&token_broker::config::Config]) -> Vec<(String, String)> {
     let mut missing = Vec::new();
     match config {
-        Config::Inbound(config) => {
-            let kept = |tenant: &str| {
-                let authorities = brokers.iter().flat_map(|broker| &broker.authorities);
-                authorities
-                    .filter(|authority| authority.cloud == config.cloud)
-                    .any(|authority| [tenant, ORGANIZATIONS].contains(&authority.tenant.as_str()))
-            };
-            let tenants: Vec<&str> = match &config.tenants {
-                Tenants::Any => vec![ORGANIZATIONS],
-                Tenants::Listed(tenants) => tenants.iter().map(String::as_str).collect(),
-            };
-            for tenant in tenants.into_iter().filter(|tenant| !kept(tenant)) {
-                let message = format!("the broker's `authorities` have no keys of {tenant}");
-                missing.push(("tenants".to_owned(), message));
-            }
-        }
+        Config::Inbound(config) => missing = without_keys(&config.accepted, brokers),
         Config::Outbound(config) => {
+            if let Some(accepted) = &config.accepted {
+                missing = without_keys(accepted, brokers);
+            }
             for (index, rule) in config.rules.iter().enumerate() {
                 let (identity, scope) = (&rule.token.identity, &rule.token.scope);
                 let held: Vec<&Identity> =
@@ -66,7 +105,9 @@ fn missing(config: &Config, brokers: &[&token_broker::config::Config]) -> Vec<(S
                 if held.is_empty() {
                     let message = format!("the broker has no identity `{identity}`");
                     missing.push((format!("rules[{index}].token.identity"), message));
-                } else if !held.iter().any(|held| held.scopes.contains(scope)) {
+                } else if !rule.on_behalf_of_caller
+                    && !held.iter().any(|held| held.scopes.contains(scope))
+                {
                     let message = format!("not in the broker's `identities.{identity}.scopes`");
                     missing.push((format!("rules[{index}].token.scope"), message));
                 }

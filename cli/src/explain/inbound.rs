@@ -192,7 +192,7 @@ impl Shown {
                 format!("{version}, uti {}", plain(id))
             }
             "tenant" => {
-                let allowed = match &config.tenants {
+                let allowed = match &config.accepted.tenants {
                     Tenants::Any => String::new(),
                     Tenants::Listed(listed) if listed.contains(&claims.tenant) => String::new(),
                     Tenants::Listed(listed) => {
@@ -206,10 +206,10 @@ impl Shown {
             "issuer" => plain(&claims.issuer),
             "key" => plain(self.key_id.as_deref().unwrap_or_default()),
             "audience" => {
-                let listed = config.audiences.0.contains(&claims.audience);
+                let listed = config.accepted.audiences.0.contains(&claims.audience);
                 let wanted = match listed {
                     true => String::new(),
-                    false => format!("; `audiences`: {}", config.audiences.0.join(", ")),
+                    false => format!("; `audiences`: {}", config.accepted.audiences.0.join(", ")),
                 };
                 format!("{}{wanted}", plain(&claims.audience))
             }

@@ -4,41 +4,27 @@ use std::{collections::HashSet, rc::Rc};
 
 use super::{
     Errors,
+    accepted::{Accepted, RawAccepted},
     alternative::{Alternative, Challenges, alternative},
     raw::{RawAllow, RawInbound, RawMatch, RawRule},
 };
 use crate::{
     app_service::AppServiceHeaders,
-    claims::{Audiences, Tenants},
-    cloud::{Cloud, ORGANIZATIONS, is_tenant_id},
     host::HostPattern,
     identity_headers::{self, HeaderNames, IdentityHeaders},
     request::RequestHead,
     route::{PathCase, Pattern, RouteTable},
 };
 
-/// Tolerated difference of clocks where none is configured, in seconds.
-const DEFAULT_SKEW_SECONDS: u64 = 60;
-/// Most that may be configured: beyond it an expired token is simply accepted.
-const MAX_SKEW_SECONDS: u64 = 300;
-
 /// What the inbound filter decides by.
 #[derive(Debug)]
 pub struct InboundConfig {
     /// Whose tokens.
-    pub cloud: Cloud,
-    /// From which tenants.
-    pub tenants: Tenants,
-    /// The tenant that a client without a token is sent to.
-    pub challenge_tenant: String,
-    /// For which API.
-    pub audiences: Audiences,
+    pub accepted: Rc<Accepted>,
     /// Whether denials are enforced.
     pub mode: Mode,
     /// Whether verified tokens reach the application.
     pub forward_token: bool,
-    /// Tolerated difference of clocks, in seconds.
-    pub clock_skew: u64,
     /// The broker's cluster.
     pub broker_cluster: String,
     /// Which claims the application gets.
@@ -124,7 +110,6 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
     if app_service_headers {
         check_no_own_app_service_header(errors, &raw);
     }
-    let cloud = one_of(errors, "cloud", raw.cloud.as_deref(), Cloud::Public, Cloud::from_name);
     let mode = mode(errors, "mode", raw.mode.as_deref(), Mode::Enforce);
     let case =
         one_of(
@@ -138,19 +123,13 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
                 _ => None,
             },
         );
-    let skew = raw.clock_skew_seconds.unwrap_or(DEFAULT_SKEW_SECONDS);
-    if skew > MAX_SKEW_SECONDS {
-        errors.add("clock_skew_seconds", format!("expected 0 to {MAX_SKEW_SECONDS}"));
-    }
-    let tenants = tenants(errors, raw.tenants);
-    let audiences = raw.audiences;
-    let audiences = errors.required("audiences", audiences, "the client id or URIs of the API");
-    // `*` and the like would be compared literally and never match: surely meant otherwise.
-    let audience = |text: &str| {
-        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        (plain && !text.contains(['*', '{', '}'])).then(|| text.to_owned())
+    let accepted = RawAccepted {
+        cloud: raw.cloud,
+        tenants: raw.tenants,
+        audiences: raw.audiences,
+        clock_skew_seconds: raw.clock_skew_seconds,
     };
-    let audiences = errors.list("audiences", audiences, "an exact audience", &audience);
+    let accepted = accepted.validate(errors);
     let broker_cluster = errors.broker(raw.broker);
     let (identity_headers, permit_marker, own_headers) = identity_headers::validate(
         raw.identity_headers,
@@ -159,11 +138,11 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
             errors.add(path, message);
         },
     );
-    let challenge_tenant = match &tenants {
-        Some(Tenants::Listed(listed)) if listed.len() == 1 => listed.iter().next()?.clone(),
-        _ => ORGANIZATIONS.to_owned(),
+    let challenges = Challenges {
+        cloud: accepted.cloud,
+        tenant: &accepted.challenge_tenant,
+        audiences: &accepted.audiences.0,
     };
-    let challenges = Challenges { cloud, tenant: &challenge_tenant, audiences: &audiences };
     let raw_rules = errors.required("rules", raw.rules, "a list of rules")?;
     if raw_rules.is_empty() {
         errors.add("rules", "must not be empty: without a rule everything is denied");
@@ -200,13 +179,9 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
     Some(InboundConfig {
         reads_caller_workload: log_caller_workload || rules.iter().any(asks_for_workload),
         log_caller_workload,
-        cloud,
-        tenants: tenants?,
-        challenge_tenant,
-        audiences: Audiences(audiences),
+        accepted: Rc::new(accepted),
         mode,
         forward_token: raw.forward_token.unwrap_or(false),
-        clock_skew: skew,
         broker_cluster: broker_cluster?,
         identity_headers,
         app_service_headers: app_service_headers.then(AppServiceHeaders::default),
@@ -215,19 +190,6 @@ pub(super) fn validate(raw: RawInbound, errors: &mut Errors) -> Option<InboundCo
         rules,
         routes: RouteTable::new(case, patterns),
     })
-}
-
-fn tenants(errors: &mut Errors, raw: Option<Vec<Option<String>>>) -> Option<Tenants> {
-    const EXPECTED: &str = "tenant ids as lower-case GUIDs, or `organizations` alone";
-    let raw = errors.required("tenants", raw, EXPECTED)?;
-    if let [Some(only)] = raw.as_slice()
-        && only == ORGANIZATIONS
-    {
-        return Some(Tenants::Any);
-    }
-    let listed = errors
-        .list("tenants", Some(raw), EXPECTED, &|text| is_tenant_id(text).then(|| text.to_owned()));
-    Some(Tenants::Listed(listed.into_iter().collect()))
 }
 
 fn rule(
@@ -328,7 +290,7 @@ fn mode(errors: &mut Errors, path: &str, text: Option<&str>, default: Mode) -> M
     })
 }
 
-fn one_of<T>(
+pub(super) fn one_of<T>(
     errors: &mut Errors,
     path: &str,
     text: Option<&str>,

@@ -6,6 +6,7 @@ use contract::TokenRequest;
 
 use super::{
     Errors,
+    accepted::{Accepted, RawAccepted},
     raw::{RawOutbound, RawOutboundMatch, RawOutboundRule},
 };
 use crate::host::host;
@@ -20,6 +21,8 @@ pub struct OutboundConfig {
     pub broker_cluster: String,
     /// Where the filter stands; all rules match by what can be seen there.
     pub position: Position,
+    /// Whose tokens may be exchanged; none where no rule asks on behalf of anybody.
+    pub accepted: Option<Rc<Accepted>>,
     /// The rules, no two for one destination.
     pub rules: Vec<OutboundRule>,
 }
@@ -34,7 +37,10 @@ pub struct OutboundRule {
     /// The token: identity, scope, and the destination that the rule is for; in the downstream
     /// position that is the rule's name.
     pub token: TokenRequest,
-    /// What becomes of the application's own Authorization header.
+    /// Whether the token is the caller's, and not the application's own.
+    pub on_behalf_of_caller: bool,
+    /// What becomes of the application's own Authorization header; nothing to choose on behalf of
+    /// a caller, whose token it is and is always consumed.
     pub existing_authorization: ExistingAuthorization,
     /// Whether a connection without TLS is no reason to stop.
     pub plaintext: bool,
@@ -80,6 +86,19 @@ pub enum ExistingAuthorization {
 }
 
 pub(super) fn validate(raw: RawOutbound, errors: &mut Errors) -> Option<OutboundConfig> {
+    let accepted = RawAccepted {
+        cloud: raw.cloud,
+        tenants: raw.tenants,
+        audiences: raw.audiences,
+        clock_skew_seconds: raw.clock_skew_seconds,
+    };
+    let on_behalf = |rule: &RawOutboundRule| rule.token.as_ref()?.on_behalf_of.as_ref().map(drop);
+    let accepted = if raw.rules.iter().flatten().flatten().any(|rule| on_behalf(rule).is_some()) {
+        Some(Rc::new(accepted.validate(errors)))
+    } else {
+        accepted.refuse(errors);
+        None
+    };
     let broker_cluster = errors.broker(raw.broker);
     let raw_rules = errors.required("rules", raw.rules, "a list of rules")?;
     if raw_rules.is_empty() {
@@ -109,7 +128,7 @@ pub(super) fn validate(raw: RawOutbound, errors: &mut Errors) -> Option<Outbound
         rules.push(rule);
     }
     let position = rules.first().map(OutboundRule::position).unwrap_or_default();
-    Some(OutboundConfig { broker_cluster: broker_cluster?, position, rules })
+    Some(OutboundConfig { broker_cluster: broker_cluster?, position, accepted, rules })
 }
 
 fn rule(errors: &mut Errors, path: &str, raw: RawOutboundRule) -> Option<OutboundRule> {
@@ -123,13 +142,35 @@ fn rule(errors: &mut Errors, path: &str, raw: RawOutboundRule) -> Option<Outboun
     };
     let path_of_token = format!("{path}.token");
     let token = errors.required(&path_of_token, raw.token, "{identity: …, scope: …}");
-    let (identity, scope) = match token {
-        None => (None, None),
+    let (identity, scope, on_behalf_of) = match token {
+        None => (None, None, None),
         Some(token) => (
             errors.name(&format!("{path_of_token}.identity"), token.identity),
             errors.required(&format!("{path_of_token}.scope"), token.scope, "one scope"),
+            token.on_behalf_of,
         ),
     };
+    if let Some(whom) = &on_behalf_of {
+        if whom != "caller" {
+            errors.add(&format!("{path_of_token}.on_behalf_of"), "expected `caller`");
+        }
+        for (key, is_there, message) in [
+            (
+                "existing_authorization",
+                raw.existing_authorization.is_some(),
+                "not beside `on_behalf_of`: the header is the caller's token, and always consumed",
+            ),
+            (
+                "claims_challenges",
+                raw.claims_challenges.is_some(),
+                "not beside `on_behalf_of`: only the caller can answer a challenge",
+            ),
+        ] {
+            if is_there {
+                errors.add(&format!("{path}.{key}"), message);
+            }
+        }
+    }
     if let Some(scope) = &scope
         && (scope.is_empty() || !scope.bytes().all(|byte| byte.is_ascii_graphic()))
     {
@@ -160,6 +201,7 @@ fn rule(errors: &mut Errors, path: &str, raw: RawOutboundRule) -> Option<Outboun
             claims_challenges: raw.claims_challenges.unwrap_or(false),
             ..TokenRequest::default()
         },
+        on_behalf_of_caller: on_behalf_of.is_some(),
         existing_authorization,
         plaintext: raw.plaintext.unwrap_or(false),
     })

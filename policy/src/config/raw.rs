@@ -64,6 +64,19 @@ pub struct RawInbound {
 pub struct RawOutbound {
     /// `outbound`. Required.
     pub direction: Option<String>,
+    /// Beside a rule with `on_behalf_of` only: the Entra cloud that issues the callers' tokens, as
+    /// inbound.
+    pub cloud: Option<String>,
+    /// Beside a rule with `on_behalf_of`, and required there: ids of the tenants whose users' tokens
+    /// are accepted, as inbound.
+    pub tenants: Option<Vec<Option<String>>>,
+    /// Beside a rule with `on_behalf_of`, and required there: what the identity's own application is
+    /// called in the `aud` of its callers' tokens, as inbound.
+    pub audiences: Option<Vec<Option<String>>>,
+    /// Beside a rule with `on_behalf_of` only: tolerance for the clocks of issuer and proxy, in
+    /// seconds. Default 60, at most 300. None for a token's end: what is asked in a user's name ends
+    /// with it.
+    pub clock_skew_seconds: Option<u64>,
     /// Where the token broker is. Required.
     pub broker: Option<RawBroker>,
     /// One rule per destination. Required.
@@ -167,7 +180,7 @@ pub struct RawOutboundRule {
     /// Which token they get. Required.
     pub token: Option<RawToken>,
     /// What to do with an Authorization header of the application: `refuse` the call (the
-    /// default), `keep` it and inject nothing, or `replace` it.
+    /// default), `keep` it and inject nothing, or `replace` it. Not beside `on_behalf_of`.
     pub existing_authorization: Option<String>,
     /// `true` where the connection's TLS is not Envoy's to see (loopback, mesh mTLS done
     /// elsewhere). Otherwise a response over a connection without TLS stops injection.
@@ -175,7 +188,8 @@ pub struct RawOutboundRule {
     /// `true`: a claims challenge to the injected token is answered with a new token, and the call
     /// is made again. Needs the route's `retry_policy` of `envoy.yaml`. Under a rule by `host` and
     /// `cluster` the application gets the challenge, and its next call the new token. Default
-    /// `false`: the application gets the challenge, and nobody asks for another token.
+    /// `false`: the application gets the challenge, and nobody asks for another token. Not beside
+    /// `on_behalf_of`: there the challenge is the caller's to answer.
     pub claims_challenges: Option<bool>,
     /// `true` is required beside `match: {host: …, cluster: …}`, and refused elsewhere: such a rule
     /// gives a token before Envoy has connected, by what the route says and not by what the cluster
@@ -214,8 +228,14 @@ pub struct RawOutboundMatch {
 pub struct RawToken {
     /// Name of an identity in the broker's configuration. Required.
     pub identity: Option<String>,
-    /// The scope, as the identity's `scopes` lists it. Required.
+    /// The scope, as the identity's `scopes` lists it, or beside `on_behalf_of` its
+    /// `delegated_scopes`. Required.
     pub scope: Option<String>,
+    /// `caller`: the token is the caller's, not the application's own. The application sends its
+    /// caller's token as Authorization of the call; it is verified, never forwarded, and exchanged for
+    /// one of the same user. `docs/on-behalf-of.md` has what that needs. Without it the token is the
+    /// application's own.
+    pub on_behalf_of: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for RawAllow {

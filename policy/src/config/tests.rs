@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod downstream;
+mod on_behalf_of;
 mod workload;
 
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
@@ -134,7 +135,7 @@ fn whole_documents_are_taken() {
     let config = read_inbound(&inbound());
     assert_eq!(config.rules.len(), 4);
     assert_eq!(config.broker_cluster, "token_broker");
-    assert_eq!((config.clock_skew, config.forward_token), (60, false));
+    assert_eq!((config.accepted.clock_skew, config.forward_token), (60, false));
     let modes: Vec<Mode> = config.rules.iter().map(|rule| rule.mode).collect();
     assert_eq!(modes, [Mode::Enforce, Mode::Observe, Mode::Enforce, Mode::Enforce]);
     let forwards: Vec<_> = config.rules.iter().map(|rule| rule.forward_token).collect();
@@ -156,11 +157,11 @@ fn what_is_left_out_has_its_default() {
         "direction": "inbound", "tenants": [TENANT], "audiences": [API],
         "broker": {"cluster": "b"}, "rules": [{"name": "r", "allow": "anyone"}],
     }));
-    assert_eq!(config.cloud, crate::cloud::Cloud::Public);
+    assert_eq!(config.accepted.cloud, crate::cloud::Cloud::Public);
     assert_eq!((config.mode, config.forward_token), (Mode::Enforce, false));
-    assert_eq!((config.clock_skew, &*config.permit_marker), (60, "x-entra-permit"));
+    assert_eq!((config.accepted.clock_skew, &*config.permit_marker), (60, "x-entra-permit"));
     assert!(config.own_headers.contain(b"x-entra-object-id"));
-    assert_eq!(config.challenge_tenant, TENANT);
+    assert_eq!(config.accepted.challenge_tenant, TENANT);
     assert!(config.app_service_headers.is_none());
     let config = read_outbound(&json!({
         "direction": "outbound", "broker": {"cluster": "b"},
@@ -188,11 +189,11 @@ fn words_mean_what_they_say() {
     }
     for skew in [0, 300] {
         let document = changed(inbound(), "/clock_skew_seconds", Some(json!(skew)));
-        assert_eq!(read_inbound(&document).clock_skew, skew);
+        assert_eq!(read_inbound(&document).accepted.clock_skew, skew);
     }
     for cloud in crate::cloud::Cloud::ALL {
         let document = changed(inbound(), "/cloud", Some(json!(cloud.name())));
-        assert_eq!(read_inbound(&document).cloud, cloud);
+        assert_eq!(read_inbound(&document).accepted.cloud, cloud);
     }
 }
 
@@ -229,15 +230,8 @@ fn w07_a_member_that_stands_twice_is_refused() {
 
 #[test]
 fn w07_unknown_keys_are_refused_at_every_level() {
-    let later = json!([
-        "on_behalf_of",
-        "revocation",
-        "audit",
-        "authentication_strength",
-        "case",
-        "issuer",
-        "verify",
-    ]);
+    let later =
+        json!(["revocation", "audit", "authentication_strength", "case", "issuer", "verify",]);
     let levels: [(fn() -> Value, &str, &str); 11] = [
         (inbound, "", ""),
         (inbound, "/broker", "broker."),
@@ -260,7 +254,7 @@ fn w07_unknown_keys_are_refused_at_every_level() {
             check(&document, &[(&format!("{path}{name}"), &message)]);
         }
     }
-    for key in ["tenants", "mode", "identity_headers"] {
+    for key in ["forward_token", "mode", "identity_headers"] {
         let document = changed(outbound(), &format!("/{key}"), Some(json!("x")));
         check(&document, &[(key, "unknown field")]);
     }
@@ -600,11 +594,11 @@ fn large_configurations_are_taken() {
     let tenants: Vec<String> =
         (0..10_000).map(|index| format!("{index:0>8}{}", &TENANT[8..])).collect();
     let config = read_inbound(&changed(inbound(), "/tenants", Some(json!(tenants))));
-    match &config.tenants {
+    match &config.accepted.tenants {
         crate::claims::Tenants::Listed(listed) => assert_eq!(listed.len(), 10_000),
         other => panic!("{other:?}"),
     }
-    assert_eq!(config.challenge_tenant, "organizations");
+    assert_eq!(config.accepted.challenge_tenant, "organizations");
 }
 
 #[test]

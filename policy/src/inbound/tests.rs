@@ -15,7 +15,7 @@ mod workload;
 
 use std::sync::LazyLock;
 
-use contract::{Jwk, KeySet, KeySetState};
+use contract::{Jwk, KeySet, KeySetState, KeySets};
 use serde_json::{Value, json};
 use tokens::SigningKey;
 
@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     decision::Class,
     effect::{Edits, Effect},
+    key_schedule::KeyCall,
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -136,8 +137,8 @@ fn published(keys: &[&SigningKey]) -> KeySets {
 /// A filter that has asked for its keys and got these.
 fn holding(config: &Value, keys: &KeySets) -> Inbound {
     let mut inbound = inbound(config);
-    assert_eq!(inbound.next_call(NOW), Some(KeyCall::Poll));
-    inbound.on_keys(keys, NOW);
+    assert_eq!(inbound.callers().next_call(NOW), Some(KeyCall::Poll));
+    inbound.callers().on_keys(keys, NOW);
     inbound
 }
 

@@ -1,6 +1,6 @@
 //! Attempts put to the whole outbound decision.
 
-use contract::{ErrorKind, IssuedToken, Secret};
+use contract::{ErrorKind, IssuedToken, Secret, TypedError};
 use serde_json::{Value, json};
 
 use super::*;
@@ -12,6 +12,7 @@ use crate::{
 
 mod challenges;
 mod downstream;
+mod on_behalf_of;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const SCOPE: &str = "https://graph.example/.default";
@@ -80,8 +81,8 @@ fn bringing<'a>(destination: &'a str, authorization: &[u8]) -> Attempt<'a> {
 }
 
 /// What happens to an attempt, as `reason: what is set`.
-fn outcome(outbound: &Outbound, attempt: &Attempt<'_>) -> String {
-    let effect = outbound.on_request(attempt, true, NOW, Protocol::default);
+fn outcome(outbound: &mut Outbound, attempt: &Attempt<'_>) -> String {
+    let effect = outbound.on_request(attempt, true, NOW, Protocol::default, &tokens::verify);
     match &effect {
         Effect::Wait => "wait".to_owned(),
         Effect::Reply(reply, decision) => {
@@ -101,31 +102,31 @@ fn outcome(outbound: &Outbound, attempt: &Attempt<'_>) -> String {
     }
 }
 
-fn check(outbound: &Outbound, attempt: &Attempt<'_>, expected: &str) {
+fn check(outbound: &mut Outbound, attempt: &Attempt<'_>, expected: &str) {
     assert_eq!(outcome(outbound, attempt), expected, "{attempt:?}");
 }
 
 #[test]
 fn o01_o02_a_token_goes_only_to_a_destination_that_a_rule_names() {
-    let outbound = ready(json!([rule("graph", json!({})), rule("vault", json!({}))]));
-    check(&outbound, &attempt("graph"), "injected authorization=Bearer graph");
-    check(&outbound, &attempt("vault"), "injected authorization=Bearer vault");
-    check(&outbound, &Attempt::default(), "no_destination");
+    let mut outbound = ready(json!([rule("graph", json!({})), rule("vault", json!({}))]));
+    check(&mut outbound, &attempt("graph"), "injected authorization=Bearer graph");
+    check(&mut outbound, &attempt("vault"), "injected authorization=Bearer vault");
+    check(&mut outbound, &Attempt::default(), "no_destination");
     for name in ["", "Graph", "graph.", "graph2", "grap", "graph,vault", "graph.evil.example"] {
-        check(&outbound, &attempt(name), "no_destination");
-        check(&outbound, &bringing(name, b"Bearer own"), "no_destination");
+        check(&mut outbound, &attempt(name), "no_destination");
+        check(&mut outbound, &bringing(name, b"Bearer own"), "no_destination");
     }
 }
 
 #[test]
 fn a_filter_on_an_inbound_listener_injects_nothing() {
-    let outbound = ready(json!([rule("graph", json!({}))]));
+    let mut outbound = ready(json!([rule("graph", json!({}))]));
     let misplaced = Attempt { inbound_listener: true, ..attempt("graph") };
-    check(&outbound, &misplaced, "misplaced");
+    check(&mut outbound, &misplaced, "misplaced");
     let own = Attempt { inbound_listener: true, ..bringing("graph", b"Bearer own") };
-    check(&outbound, &own, "misplaced");
+    check(&mut outbound, &own, "misplaced");
     let nowhere = Attempt { inbound_listener: true, ..attempt("other") };
-    check(&outbound, &nowhere, "no_destination");
+    check(&mut outbound, &nowhere, "no_destination");
 }
 
 #[test]
@@ -137,13 +138,13 @@ fn o05_o11_an_authorization_of_the_application_is_kept_replaced_or_refused() {
         (json!({"existing_authorization": "keep"}), "authorization_kept"),
         (json!({"existing_authorization": "replace"}), INJECTED),
     ] {
-        let outbound = ready(json!([rule("graph", members)]));
-        check(&outbound, &attempt("graph"), INJECTED);
+        let mut outbound = ready(json!([rule("graph", members)]));
+        check(&mut outbound, &attempt("graph"), INJECTED);
         for own in [&b"Bearer own"[..], b"Basic x", b"", b"\xff", b"Bearer graph,Bearer graph"] {
-            check(&outbound, &bringing("graph", own), expected);
+            check(&mut outbound, &bringing("graph", own), expected);
         }
         // What we set on an earlier attempt is no header of the application's.
-        check(&outbound, &bringing("graph", b"Bearer graph"), INJECTED);
+        check(&mut outbound, &bringing("graph", b"Bearer graph"), INJECTED);
     }
 }
 
@@ -155,14 +156,14 @@ fn o07_a_retried_attempt_gets_the_token_that_is_good_now() {
     assert_eq!(outbound.next_call(later), Some(request.clone()));
     outbound.on_result(&request, issued("next"), later);
     const NEXT: &str = "injected authorization=Bearer next";
-    check(&outbound, &bringing("graph", b"Bearer graph"), NEXT);
-    check(&outbound, &bringing("graph", b"Bearer next"), NEXT);
+    check(&mut outbound, &bringing("graph", b"Bearer graph"), NEXT);
+    check(&mut outbound, &bringing("graph", b"Bearer next"), NEXT);
     // After one more rotation the first is nobody's.
     let later = NOW.plus(1801);
     outbound.next_call(later);
     outbound.on_result(&request, issued("third"), later);
-    check(&outbound, &bringing("graph", b"Bearer graph"), "authorization_refused");
-    check(&outbound, &bringing("graph", b"Bearer next"), "injected authorization=Bearer third");
+    check(&mut outbound, &bringing("graph", b"Bearer graph"), "authorization_refused");
+    check(&mut outbound, &bringing("graph", b"Bearer next"), "injected authorization=Bearer third");
 }
 
 #[test]
@@ -173,13 +174,13 @@ fn o04_o11_our_token_for_one_destination_never_goes_to_another() {
         let keep = json!({"existing_authorization": existing});
         let mut outbound = ready(json!([rule("graph", json!({})), rule("vault", keep)]));
         check(
-            &outbound,
+            &mut outbound,
             &bringing("vault", b"Bearer graph"),
             "injected authorization=Bearer vault",
         );
-        let removed = |attempt: &Attempt<'_>, reason| {
+        let mut removed = |attempt: &Attempt<'_>, reason| {
             let Effect::Continue(edits, decision) =
-                outbound.on_request(attempt, true, NOW, Protocol::default)
+                outbound.on_request(attempt, true, NOW, Protocol::default, &tokens::verify)
             else {
                 panic!("{attempt:?} is let pass");
             };
@@ -193,9 +194,13 @@ fn o04_o11_our_token_for_one_destination_never_goes_to_another() {
         let inbound = Attempt { inbound_listener: true, ..bringing("graph", b"Bearer graph") };
         removed(&inbound, Reason::Misplaced);
         outbound.on_response("graph", || false);
-        let Effect::Continue(edits, decision) =
-            outbound.on_request(&bringing("graph", b"Bearer graph"), true, NOW, Protocol::default)
-        else {
+        let Effect::Continue(edits, decision) = outbound.on_request(
+            &bringing("graph", b"Bearer graph"),
+            true,
+            NOW,
+            Protocol::default,
+            &tokens::verify,
+        ) else {
             panic!("a stopped destination passes");
         };
         assert_eq!(decision.reason, Reason::InjectionStopped);
@@ -218,37 +223,38 @@ fn o03_a_connection_without_tls_stops_that_destination_for_good() {
     }
     assert!(!outbound.on_response("other", || false));
     assert!(!outbound.on_response("local", || false));
-    check(&outbound, &attempt("local"), "injected authorization=Bearer local");
+    check(&mut outbound, &attempt("local"), "injected authorization=Bearer local");
     assert!(outbound.on_response("graph", || false));
     // It is stopped once, and a later connection with TLS is no way back.
     assert!(!outbound.on_response("graph", || false));
     assert!(!outbound.on_response("graph", || true));
-    check(&outbound, &attempt("graph"), "injection_stopped");
-    check(&outbound, &bringing("graph", b"Bearer own"), "injection_stopped");
-    check(&outbound, &attempt("vault"), "injected authorization=Bearer vault");
-    check(&ready(rules()), &attempt("graph"), "injected authorization=Bearer graph");
+    check(&mut outbound, &attempt("graph"), "injection_stopped");
+    check(&mut outbound, &bringing("graph", b"Bearer own"), "injection_stopped");
+    check(&mut outbound, &attempt("vault"), "injected authorization=Bearer vault");
+    check(&mut ready(rules()), &attempt("graph"), "injected authorization=Bearer graph");
 }
 
 #[test]
 fn o06_without_a_token_a_request_waits_or_is_refused_and_never_goes_out_bare() {
     let mut outbound = outbound(json!([rule("graph", json!({}))]));
-    check(&outbound, &attempt("graph"), "wait");
-    let effect = outbound.on_request(&attempt("graph"), false, NOW, Protocol::default);
+    check(&mut outbound, &attempt("graph"), "wait");
+    let effect =
+        outbound.on_request(&attempt("graph"), false, NOW, Protocol::default, &tokens::verify);
     assert_eq!(effect.decision().map(|d| d.reason), Some(Reason::TooManyWaiting));
     assert!(matches!(effect, Effect::Reply(..)));
     let request = outbound.next_call(NOW).unwrap();
     assert_eq!((request.identity.as_str(), request.scope.as_str()), ("default", SCOPE));
-    check(&outbound, &attempt("graph"), "wait");
+    check(&mut outbound, &attempt("graph"), "wait");
     // Refusing comes before waiting.
-    check(&outbound, &bringing("graph", b"Bearer own"), "authorization_refused");
+    check(&mut outbound, &bringing("graph", b"Bearer own"), "authorization_refused");
     outbound.on_result(&request, Failed, NOW);
-    check(&outbound, &attempt("graph"), "token_unavailable");
+    check(&mut outbound, &attempt("graph"), "token_unavailable");
     let request = outbound.next_call(NOW.plus(1)).unwrap();
     outbound.on_result(&request, refused(ErrorKind::Denied, None), NOW.plus(1));
-    check(&outbound, &attempt("graph"), "token_denied");
+    check(&mut outbound, &attempt("graph"), "token_denied");
     let request = outbound.next_call(NOW.plus(3)).unwrap();
     outbound.on_result(&request, issued("graph"), NOW.plus(3));
-    check(&outbound, &attempt("graph"), "injected authorization=Bearer graph");
+    check(&mut outbound, &attempt("graph"), "injected authorization=Bearer graph");
     assert_eq!(outbound.token_age(NOW.plus(10)), Some(7));
 }
 
@@ -276,7 +282,7 @@ fn every_refusal_has_its_status_and_no_challenge() {
             let attempt =
                 Attempt { authorization: own.then(|| b"Bearer own".to_vec()), ..attempt("graph") };
             let protocol = || Protocol::of(content_type.as_bytes());
-            let effect = outbound.on_request(&attempt, true, NOW, protocol);
+            let effect = outbound.on_request(&attempt, true, NOW, protocol, &tokens::verify);
             let Effect::Reply(reply, decision) = effect else {
                 panic!("{expected:?} is not refused");
             };
@@ -294,14 +300,15 @@ fn every_refusal_has_its_status_and_no_challenge() {
 
 #[test]
 fn the_record_names_the_rule_and_nothing_of_the_token() {
-    let outbound = ready(json!([rule("graph", json!({}))]));
-    let effect = outbound.on_request(&attempt("graph"), true, NOW, Protocol::default);
+    let mut outbound = ready(json!([rule("graph", json!({}))]));
+    let effect =
+        outbound.on_request(&attempt("graph"), true, NOW, Protocol::default, &tokens::verify);
     assert_eq!(effect.decision().unwrap().record(), "reason=injected rule=graph");
     assert!(!format!("{effect:?}").contains("Bearer graph"));
-    let nowhere = outbound.on_request(&attempt("x"), true, NOW, Protocol::default);
+    let nowhere = outbound.on_request(&attempt("x"), true, NOW, Protocol::default, &tokens::verify);
     assert_eq!(nowhere.decision().unwrap().record(), "reason=no_destination");
     let misplaced = Attempt { inbound_listener: true, ..attempt("graph") };
-    let effect = outbound.on_request(&misplaced, true, NOW, Protocol::default);
+    let effect = outbound.on_request(&misplaced, true, NOW, Protocol::default, &tokens::verify);
     assert_eq!(effect.decision().unwrap().record(), "reason=misplaced rule=graph");
 }
 

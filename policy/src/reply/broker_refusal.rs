@@ -4,6 +4,7 @@
 //! own identity was refused for. The text comes from the broker, and through it from Entra: it is
 //! bounded and made plain here, whatever was done before.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use contract::{ErrorKind, MAX_CLAIMS_BYTES, TypedError};
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ const MAX_ID: usize = 64;
 
 /// RFC 9457, with members of our own.
 #[derive(Serialize)]
-struct Problem {
+struct Problem<'a> {
     #[serde(rename = "type")]
     kind_of_problem: &'static str,
     title: &'static str,
@@ -32,30 +33,51 @@ struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    claims: Option<String>,
+    claims: Option<&'a str>,
 }
 
 impl Reply {
     /// The answer where the broker gives no token; `reason` is not of [`crate::decision::Class::Pass`].
+    ///
+    /// With [`Reason::ClaimsRequired`] it is a claims challenge, for whoever can have the user sign
+    /// in again at `authorization_uri`: Entra's claims as they came
+    /// (learn.microsoft.com/entra/identity-platform/v2-conditional-access-dev-guide, "app performing
+    /// the on-behalf-of flow").
     pub fn broker_refused(
         reason: Reason,
         protocol: Protocol,
+        authorization_uri: Option<&str>,
         retry_after: Option<u64>,
         error: &TypedError,
     ) -> Self {
-        let mut reply = Self::new(reason, protocol, None, retry_after);
+        let mut reply = Self::new(reason, protocol, authorization_uri, retry_after);
         let plain_reply = Self::new(reason, Protocol::Http, None, None);
-        let title = if plain_reply.status == 403 { "Forbidden" } else { "Service Unavailable" };
+        let claims = claims(error);
+        if let (Reason::ClaimsRequired, Some(claims)) = (reason, claims) {
+            for (_, value) in reply.headers.iter_mut().filter(|(n, _)| *n == "www-authenticate") {
+                value.push_str(", claims=\"");
+                value.push_str(&STANDARD.encode(claims));
+                value.push('"');
+            }
+        }
+        let title = match plain_reply.status {
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            _ => "Service Unavailable",
+        };
         let problem = Problem {
             kind_of_problem: "about:blank",
             title,
             status: plain_reply.status,
-            detail: advice(error.kind),
+            detail: match reason {
+                Reason::ClaimsRequired => SIGN_IN,
+                _ => advice(error.kind),
+            },
             code: plain(&error.error, MAX_TEXT),
             kind: error.kind,
             correlation_id: id(error.correlation_id.as_deref()),
             trace_id: id(error.trace_id.as_deref()),
-            claims: error.claims.as_deref().and_then(claims),
+            claims,
         };
         match protocol {
             Protocol::Http => {
@@ -74,7 +96,7 @@ impl Reply {
 }
 
 /// One line for who reads a log of the application.
-fn message(problem: &Problem) -> String {
+fn message(problem: &Problem<'_>) -> String {
     let mut message = format!("{}; {}", problem.code, problem.detail);
     for (name, id) in [("correlation_id", &problem.correlation_id), ("trace_id", &problem.trace_id)]
     {
@@ -84,6 +106,10 @@ fn message(problem: &Problem) -> String {
     }
     message
 }
+
+/// What to do about a challenge to a user.
+const SIGN_IN: &str = "Entra wants more of this user: answer the caller with this challenge, so that \
+                       they can sign in again and satisfy its claims";
 
 /// What to do about a refusal of each kind.
 fn advice(kind: ErrorKind) -> &'static str {
@@ -121,10 +147,14 @@ fn id(text: Option<&str>) -> Option<String> {
     .map(str::to_owned)
 }
 
-/// What is no JSON object of plain text is left out: an application would hand it on to Entra.
-fn claims(text: &str) -> Option<String> {
-    let plain = text.len() <= MAX_CLAIMS_BYTES && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    (plain && crate::json::object(text.as_bytes()).is_some()).then(|| text.to_owned())
+/// The claims that Entra challenged with. What is no JSON object of plain text is none: an
+/// application would hand it on to Entra.
+pub(crate) fn claims(error: &TypedError) -> Option<&str> {
+    let plain = |text: &str| {
+        text.len() <= MAX_CLAIMS_BYTES && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+    };
+    let claims = error.claims.as_deref().filter(|text| plain(text));
+    claims.filter(|text| crate::json::object(text.as_bytes()).is_some())
 }
 
 /// Percent-encoding of `grpc-message` (github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md);
@@ -153,7 +183,7 @@ mod tests {
     }
 
     fn rendered(protocol: Protocol, error: &TypedError) -> Reply {
-        Reply::broker_refused(Reason::TokenDenied, protocol, Some(7), error)
+        Reply::broker_refused(Reason::TokenDenied, protocol, None, Some(7), error)
     }
 
     fn body(error: &TypedError) -> Value {
@@ -188,7 +218,7 @@ mod tests {
     fn what_cannot_be_had_now_is_a_503_with_the_time_to_try_again() {
         let error = TypedError { kind: ErrorKind::Throttled, ..refusal() };
         let reply =
-            Reply::broker_refused(Reason::TokenUnavailable, Protocol::Http, Some(7), &error);
+            Reply::broker_refused(Reason::TokenUnavailable, Protocol::Http, None, Some(7), &error);
         assert_eq!(reply.status, 503);
         assert!(reply.headers.contains(&("retry-after", "7".into())));
         assert!(reply.body.contains(r#""status":503"#) && reply.body.contains("Service Unavail"));

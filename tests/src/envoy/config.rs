@@ -189,6 +189,15 @@ impl EnvoyConfig {
         )
     }
 
+    /// Lets the outbound filter have signatures verified, which nothing in the shipped policy needs.
+    pub fn let_outbound_verify(&mut self) {
+        let allowed = self
+            .filter_mut("entra-outbound")
+            .pointer_mut("/typed_config/config/capability_restriction_config/allowed_capabilities");
+        let allowed = allowed.and_then(Value::as_object_mut).expect("the capabilities");
+        allowed.insert("proxy_call_foreign_function".to_owned(), json!({}));
+    }
+
     fn filter_mut(&mut self, name: &str) -> &mut Value {
         found(filter_in(&mut self.value, name), name)
     }

@@ -36,8 +36,8 @@ fn a_token_is_verified_once_in_five_minutes() {
     // A use does not make it younger, verifying again does.
     counter.check(&mut inbound, &request, NOW.plus(601), false);
     counter.check(&mut inbound, &request, NOW.plus(602), true);
-    assert_eq!(inbound.take_cache_counts(), (3, 3));
-    assert_eq!(inbound.take_cache_counts(), (0, 0));
+    assert_eq!(inbound.callers().take_cache_counts(), (3, 3));
+    assert_eq!(inbound.callers().take_cache_counts(), (0, 0));
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn d03_a_cached_token_ends_with_the_keys_it_rests_on() {
     let (counter, mut inbound) = (Counter::default(), inbound(&config()));
     let mut keys = published(&[&KEY]);
     keys.key_sets[0].fetched_at = NOW.0 - 86_400 + 10;
-    inbound.next_call(NOW);
-    inbound.on_keys(&keys, NOW);
+    inbound.callers().next_call(NOW);
+    inbound.callers().on_keys(&keys, NOW);
     let request = read(&KEY.token(&user()));
     counter.check(&mut inbound, &request, NOW, true);
     counter.check(&mut inbound, &request, NOW.plus(10), false);
@@ -81,15 +81,15 @@ fn k10_a_removed_key_takes_its_tokens_with_it() {
     let (removed, stays) = (read(&KEY.token(&user())), read(&other.token(&user())));
     counter.check(&mut inbound, &removed, NOW, true);
     counter.check(&mut inbound, &stays, NOW, true);
-    inbound.on_keys(&published(&[&other]), NOW);
+    inbound.callers().on_keys(&published(&[&other]), NOW);
     counter.check(&mut inbound, &stays, NOW, false);
     // Newer keys are asked for; that there are none is final.
     assert_eq!(counter.ask(&mut inbound, &removed, NOW), None);
-    inbound.next_call(NOW);
-    inbound.on_keys(&published(&[&other]), NOW);
+    inbound.callers().next_call(NOW);
+    inbound.callers().on_keys(&published(&[&other]), NOW);
     assert_eq!(counter.ask(&mut inbound, &removed, NOW), Some(Reason::KeyUnknown));
     // An authority that is gone takes all of them.
-    inbound.on_keys(&KeySets::default(), NOW);
+    inbound.callers().on_keys(&KeySets::default(), NOW);
     assert_ne!(counter.ask(&mut inbound, &stays, NOW), Some(Reason::Allowed));
 }
 
@@ -99,7 +99,7 @@ fn k12_new_material_under_the_same_id_takes_the_old_tokens_with_it() {
     let (old, new) = (read(&KEY.token(&user())), read(&FOREIGN_KEY.token(&user())));
     counter.check(&mut inbound, &old, NOW, true);
     assert_eq!(counter.ask(&mut inbound, &new, NOW), Some(Reason::SignatureInvalid));
-    inbound.on_keys(&published(&[&FOREIGN_KEY]), NOW);
+    inbound.callers().on_keys(&published(&[&FOREIGN_KEY]), NOW);
     assert_eq!(counter.ask(&mut inbound, &old, NOW), Some(Reason::SignatureInvalid));
     counter.check(&mut inbound, &new, NOW, true);
 }
@@ -111,9 +111,9 @@ fn keys_that_stay_the_same_leave_the_cache_alone() {
     counter.check(&mut inbound, &request, NOW, true);
     let mut again = published(&[&KEY]);
     again.key_sets[0].fetched_at += 30;
-    inbound.on_keys(&again, NOW.plus(30));
-    inbound.on_unchanged_keys(NOW.plus(60));
-    inbound.on_failure(NOW.plus(90));
+    inbound.callers().on_keys(&again, NOW.plus(30));
+    inbound.callers().on_unchanged_keys(NOW.plus(60));
+    inbound.callers().on_failure(NOW.plus(90));
     counter.check(&mut inbound, &request, NOW.plus(90), false);
 }
 
@@ -147,11 +147,11 @@ fn d04_d05_refused_tokens_are_never_remembered() {
     // A good token that met missing keys is good as soon as they are there.
     let mut late = super::inbound(&config());
     let good = read(&KEY.token(&user()));
-    late.next_call(NOW);
-    late.on_failure(NOW);
+    late.callers().next_call(NOW);
+    late.callers().on_failure(NOW);
     assert_eq!(counter.ask(&mut late, &good, NOW), Some(Reason::KeysUnavailable));
-    late.next_call(NOW.plus(1));
-    late.on_keys(&published(&[&KEY]), NOW.plus(1));
+    late.callers().next_call(NOW.plus(1));
+    late.callers().on_keys(&published(&[&KEY]), NOW.plus(1));
     assert_eq!(counter.ask(&mut late, &good, NOW.plus(1)), Some(Reason::Allowed));
 }
 

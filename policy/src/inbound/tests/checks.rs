@@ -68,7 +68,7 @@ fn everything_that_an_alternative_lacks_is_told() {
     let mut inbound = ready(&only_one_id);
     let token = KEY.token(&user());
     assert_eq!(reason(&ask(&mut inbound, &read(&token))), Some(Reason::ScopeMissing));
-    let known = inbound.known(token.as_bytes(), NOW).unwrap();
+    let known = inbound.callers().known(token.as_bytes(), NOW).unwrap();
     let config = inbound.config().clone();
     let Allow::AnyOf(alternatives) = &config.rules[0].allow else { panic!() };
     let missing = alternatives[0].requirements(&known, None).map(|(_, missing)| missing);

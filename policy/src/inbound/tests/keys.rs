@@ -146,9 +146,9 @@ fn k06_without_keys_nobody_passes() {
     let mut inbound = inbound(&config());
     let request = read(&KEY.token(&user()));
     assert!(matches!(ask(&mut inbound, &request), Effect::Wait));
-    assert_eq!(inbound.next_call(NOW), Some(KeyCall::Poll));
+    assert_eq!(inbound.callers().next_call(NOW), Some(KeyCall::Poll));
     assert!(matches!(ask(&mut inbound, &request), Effect::Wait));
-    inbound.on_failure(NOW);
+    inbound.callers().on_failure(NOW);
     let effect = ask(&mut inbound, &request);
     assert_eq!(reason(&effect), Some(Reason::KeysUnavailable));
     // What needs no token passes all the while.
@@ -156,13 +156,13 @@ fn k06_without_keys_nobody_passes() {
     assert_eq!(reason(&health), Some(Reason::AllowedAnyone));
     // What needs no key to be refused is refused without waiting.
     check_token(&mut inbound, "bad", Reason::TokenMalformed);
-    assert_eq!(inbound.keys_missing(NOW), 1);
+    assert_eq!(inbound.callers().keys_missing(NOW), 1);
     // An answer without any set is no keys.
-    assert_eq!(inbound.next_call(NOW.plus(1)), Some(KeyCall::Poll));
-    inbound.on_keys(&KeySets::default(), NOW.plus(1));
+    assert_eq!(inbound.callers().next_call(NOW.plus(1)), Some(KeyCall::Poll));
+    inbound.callers().on_keys(&KeySets::default(), NOW.plus(1));
     let effect = ask_at(&mut inbound, &request, NOW.plus(1));
     assert_eq!(reason(&effect), Some(Reason::KeysUnavailable));
-    assert_eq!(inbound.key_age(NOW), None);
+    assert_eq!(inbound.callers().key_age(NOW), None);
 }
 
 #[test]
@@ -174,14 +174,17 @@ fn k07_k13_the_last_good_keys_serve_for_24_hours() {
     };
     let last = NOW.plus(86_400);
     for now in [NOW.plus(30), NOW.plus(3600), last] {
-        inbound.next_call(now);
-        inbound.on_failure(now);
+        inbound.callers().next_call(now);
+        inbound.callers().on_failure(now);
         let found = reason(&ask_at(&mut inbound, &valid_at(now), now));
         assert_eq!(found, Some(Reason::Allowed), "{now:?}");
     }
-    assert_eq!((inbound.key_age(last), inbound.keys_missing(last)), (Some(86_400), 0));
+    assert_eq!(
+        (inbound.callers().key_age(last), inbound.callers().keys_missing(last)),
+        (Some(86_400), 0)
+    );
     let late = last.plus(1);
-    assert_eq!(inbound.keys_missing(late), 1);
+    assert_eq!(inbound.callers().keys_missing(late), 1);
     let found = reason(&ask_at(&mut inbound, &valid_at(late), late));
     assert_eq!(found, Some(Reason::KeysUnavailable));
 }
@@ -193,31 +196,31 @@ fn an_unknown_key_waits_for_newer_ones_and_then_the_answer_is_final() {
     // The newer keys have it.
     let mut inbound = ready(&config());
     assert!(matches!(ask(&mut inbound, &request), Effect::Wait));
-    assert_eq!(inbound.next_call(NOW), Some(refresh(&authority(TENANT), "k2")));
-    inbound.on_keys(&published(&[&KEY, &next]), NOW);
+    assert_eq!(inbound.callers().next_call(NOW), Some(refresh(&authority(TENANT), "k2")));
+    inbound.callers().on_keys(&published(&[&KEY, &next]), NOW);
     assert_eq!(reason(&ask(&mut inbound, &request)), Some(Reason::Allowed));
     check_token(&mut inbound, &KEY.token(&user()), Reason::Allowed);
     // They have not.
     let mut inbound = ready(&config());
     ask(&mut inbound, &request);
-    inbound.next_call(NOW);
-    inbound.on_keys(&published(&[&KEY]), NOW);
+    inbound.callers().next_call(NOW);
+    inbound.callers().on_keys(&published(&[&KEY]), NOW);
     assert_eq!(reason(&ask(&mut inbound, &request)), Some(Reason::KeyUnknown));
     // The broker is down: that is no proof.
     let mut inbound = ready(&config());
     ask(&mut inbound, &request);
-    inbound.next_call(NOW);
-    inbound.on_failure(NOW);
+    inbound.callers().next_call(NOW);
+    inbound.callers().on_failure(NOW);
     assert_eq!(reason(&ask(&mut inbound, &request)), Some(Reason::KeysUnavailable));
     check_token(&mut inbound, &KEY.token(&user()), Reason::Allowed);
     // The broker limits: another worker may have fetched, so its keys are looked at first.
     let mut inbound = ready(&config());
     ask(&mut inbound, &request);
-    inbound.next_call(NOW);
-    inbound.on_limit(100, NOW);
+    inbound.callers().next_call(NOW);
+    inbound.callers().on_limit(100, NOW);
     assert!(matches!(ask(&mut inbound, &request), Effect::Wait));
-    assert_eq!(inbound.next_call(NOW), Some(KeyCall::Poll));
-    inbound.on_unchanged_keys(NOW);
+    assert_eq!(inbound.callers().next_call(NOW), Some(KeyCall::Poll));
+    inbound.callers().on_unchanged_keys(NOW);
     assert_eq!(reason(&ask(&mut inbound, &request)), Some(Reason::KeyUnknown));
 }
 
@@ -230,10 +233,10 @@ fn k04_k05_floods_of_unknown_keys_and_tenants_are_one_call() {
         let token = KEY.sign_text(header.to_string().as_bytes(), text.as_bytes());
         assert!(matches!(ask(&mut inbound, &read(&token)), Effect::Wait));
     }
-    assert_eq!(inbound.next_call(NOW), Some(refresh(&authority(TENANT), "x0")));
-    assert_eq!(inbound.next_call(NOW), None);
-    inbound.on_keys(&published(&[&KEY]), NOW);
-    assert_eq!(inbound.next_call(NOW), None);
+    assert_eq!(inbound.callers().next_call(NOW), Some(refresh(&authority(TENANT), "x0")));
+    assert_eq!(inbound.callers().next_call(NOW), None);
+    inbound.callers().on_keys(&published(&[&KEY]), NOW);
+    assert_eq!(inbound.callers().next_call(NOW), None);
     // The authority that is asked is ours, whatever tenant the tokens name.
     let keys = vec![SigningKey::new(1, "k1", &Cloud::Public.v2_issuer("{tenantid}")).jwk()];
     let sets = key_sets(vec![key_set(&authority("organizations"), NOW, keys)]);
@@ -243,13 +246,13 @@ fn k04_k05_floods_of_unknown_keys_and_tenants_are_one_call() {
         let key = SigningKey::new(2, &format!("x{index}"), "unused");
         assert!(matches!(ask(&mut inbound, &read(&token_of(&tenant, &key))), Effect::Wait));
     }
-    assert_eq!(inbound.next_call(NOW), Some(refresh(&authority("organizations"), "x0")));
-    assert_eq!(inbound.next_call(NOW), None);
+    assert_eq!(inbound.callers().next_call(NOW), Some(refresh(&authority("organizations"), "x0")));
+    assert_eq!(inbound.callers().next_call(NOW), None);
     // A tenant that is not on the list makes nobody ask for anything.
     let mut inbound = ready(&config());
     let key = SigningKey::new(2, "x", "unused");
     check_token(&mut inbound, &token_of(OTHER_TENANT, &key), Reason::TenantRefused);
-    assert_eq!(inbound.next_call(NOW), None);
+    assert_eq!(inbound.callers().next_call(NOW), None);
 }
 
 #[test]
@@ -258,8 +261,8 @@ fn where_too_many_wait_the_next_is_refused() {
     let request = read(&KEY.token(&user()));
     let effect = ask_with(&mut inbound, &request, false, NOW, &tokens::verify);
     assert_eq!(reason(&effect), Some(Reason::TooManyWaiting));
-    inbound.next_call(NOW);
-    inbound.on_keys(&published(&[&KEY]), NOW);
+    inbound.callers().next_call(NOW);
+    inbound.callers().on_keys(&published(&[&KEY]), NOW);
     let effect = ask_with(&mut inbound, &request, false, NOW, &tokens::verify);
     assert_eq!(reason(&effect), Some(Reason::Allowed));
 }
@@ -276,8 +279,8 @@ fn k11_old_and_new_keys_are_good_while_both_are_published() {
 fn c05_after_the_clock_was_set_back_keys_are_asked_for_as_soon_as_ever() {
     let mut inbound = ready(&config());
     let hour_ago = UnixTime(NOW.0 - 3600);
-    assert_eq!(inbound.next_call(hour_ago), Some(KeyCall::Poll));
-    inbound.on_unchanged_keys(hour_ago);
-    assert_eq!(inbound.next_call(hour_ago.plus(29)), None);
-    assert_eq!(inbound.next_call(hour_ago.plus(30)), Some(KeyCall::Poll));
+    assert_eq!(inbound.callers().next_call(hour_ago), Some(KeyCall::Poll));
+    inbound.callers().on_unchanged_keys(hour_ago);
+    assert_eq!(inbound.callers().next_call(hour_ago.plus(29)), None);
+    assert_eq!(inbound.callers().next_call(hour_ago.plus(30)), Some(KeyCall::Poll));
 }

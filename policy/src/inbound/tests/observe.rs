@@ -89,8 +89,8 @@ fn observing_waits_for_keys_and_passes_without_them() {
     let effect = ask_with(&mut inbound, &request, false, NOW, &tokens::verify);
     assert_eq!(reason(&effect), Some(Reason::TooManyWaiting));
     assert_eq!(added(&edits(effect)), [MARKER]);
-    inbound.next_call(NOW);
-    inbound.on_failure(NOW);
+    inbound.callers().next_call(NOW);
+    inbound.callers().on_failure(NOW);
     let effect = ask(&mut inbound, &request);
     assert_eq!(reason(&effect), Some(Reason::KeysUnavailable));
     assert_eq!(added(&edits(effect)), [MARKER]);

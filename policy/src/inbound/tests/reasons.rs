@@ -34,8 +34,8 @@ fn case(reason: Reason) -> Option<(Inbound, Request)> {
         Reason::KeyUnknown => {
             let (mut inbound, request) = (ready(), header(json!({"kid": "k2"})));
             assert!(matches!(ask(&mut inbound, &request), Effect::Wait));
-            inbound.next_call(NOW);
-            inbound.on_unchanged_keys(NOW);
+            inbound.callers().next_call(NOW);
+            inbound.callers().on_unchanged_keys(NOW);
             (inbound, request)
         }
         Reason::KeyIssuerMismatch => {
@@ -78,8 +78,8 @@ fn case(reason: Reason) -> Option<(Inbound, Request)> {
         Reason::AuthenticationContextMissing => (allowing(step_up), token(&user())),
         Reason::KeysUnavailable => {
             let mut inbound = inbound(&config());
-            inbound.next_call(NOW);
-            inbound.on_failure(NOW);
+            inbound.callers().next_call(NOW);
+            inbound.callers().on_failure(NOW);
             (inbound, token(&user()))
         }
         Reason::TooManyWaiting => (inbound(&config()), token(&user())),
@@ -89,6 +89,8 @@ fn case(reason: Reason) -> Option<(Inbound, Request)> {
         | Reason::AuthorizationKept
         | Reason::InjectionStopped
         | Reason::AuthorizationRefused
+        | Reason::AssertionRefused
+        | Reason::ClaimsRequired
         | Reason::TokenDenied
         | Reason::TokenUnavailable => return None,
     })
@@ -145,7 +147,7 @@ fn every_reason_is_reached_and_answered_by_its_class() {
         assert_eq!(reply.headers, headers, "{expected:?}");
         assert_eq!((reply.grpc_status, reply.details), (None, expected.code()));
     }
-    assert_eq!(reached, Reason::ALL.len() - 8);
+    assert_eq!(reached, Reason::ALL.len() - 10);
 }
 
 #[test]

@@ -48,9 +48,9 @@ fn j17_every_flipped_bit_is_noticed() {
         }
     }
     // The good one is still remembered, and none of the copies is.
-    assert_eq!(inbound.take_cache_counts().0, 0);
+    assert_eq!(inbound.callers().take_cache_counts().0, 0);
     check_token(&mut inbound, &token, Reason::Allowed);
-    assert_eq!(inbound.take_cache_counts(), (1, 0));
+    assert_eq!(inbound.callers().take_cache_counts(), (1, 0));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn j06_keys_that_the_token_brings_are_not_used() {
     let mut inbound = ready(&config());
     let forged = FOREIGN_KEY.token_with(&brought, &user());
     check_token(&mut inbound, &forged, Reason::SignatureInvalid);
-    assert_eq!(inbound.next_call(NOW), None);
+    assert_eq!(inbound.callers().next_call(NOW), None);
     // Entra itself sends `x5t`: it is ignored, not refused.
     check_token(&mut inbound, &KEY.token_with(&brought, &user()), Reason::Allowed);
 }
@@ -138,8 +138,8 @@ fn j07_j08_the_key_id_is_required_and_only_looked_up() {
         // A newer key of that name is asked for, once; then it is known not to exist.
         let mut inbound = ready(&config());
         assert_eq!(reason(&ask(&mut inbound, &read(&header(json!({"kid": kid}))))), None);
-        inbound.next_call(NOW);
-        inbound.on_unchanged_keys(NOW);
+        inbound.callers().next_call(NOW);
+        inbound.callers().on_unchanged_keys(NOW);
         check_token(&mut inbound, &header(json!({"kid": kid})), Reason::KeyUnknown);
     }
 }

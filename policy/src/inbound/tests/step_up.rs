@@ -171,7 +171,7 @@ fn a_remembered_token_is_asked_for_the_context_each_time() {
             assert_eq!(reason(&ask(&mut inbound, &request)), Some(expected), "{path}");
         }
     }
-    assert_eq!(inbound.take_cache_counts(), (3, 1));
+    assert_eq!(inbound.callers().take_cache_counts(), (3, 1));
 }
 
 #[test]

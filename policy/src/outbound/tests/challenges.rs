@@ -72,10 +72,10 @@ fn replay(token: &str) -> Attempt<'static> {
     Attempt { replayed: true, authorization, ..attempt("graph") }
 }
 
-fn check_replay(outbound: &Outbound, expected: &str, newer: Option<bool>) {
+fn check_replay(outbound: &mut Outbound, expected: &str, newer: Option<bool>) {
     let attempt = replay("first");
     check(outbound, &attempt, expected);
-    let effect = outbound.on_request(&attempt, true, NOW, Protocol::default);
+    let effect = outbound.on_request(&attempt, true, NOW, Protocol::default, &tokens::verify);
     assert_eq!(outbound.replayed_with_newer(&attempt, &effect), newer, "{expected}");
 }
 
@@ -83,7 +83,7 @@ fn check_replay(outbound: &Outbound, expected: &str, newer: Option<bool>) {
 fn o07_a_challenged_attempt_is_made_again_and_waits_for_the_new_token() {
     let mut outbound = holding_first();
     assert_eq!(respond(&mut outbound, &Response::default()), ResponseEffect::Replay);
-    check_replay(&outbound, "wait", None);
+    check_replay(&mut outbound, "wait", None);
     // One call, for all who are challenged meanwhile.
     let call = outbound.next_call(NOW).unwrap();
     assert_eq!(call.claims.as_deref(), Some(CLAIMS));
@@ -92,15 +92,15 @@ fn o07_a_challenged_attempt_is_made_again_and_waits_for_the_new_token() {
         assert_eq!(respond(&mut outbound, &Response::default()), ResponseEffect::Replay);
     }
     assert_eq!(outbound.next_call(NOW), None);
-    check_replay(&outbound, "wait", None);
+    check_replay(&mut outbound, "wait", None);
     // Others are not held up: whether the token is refused there too is for the API to say.
     // Nor is an attempt that Envoy makes again for reasons of its own.
     for attempt in [attempt("graph"), bringing("graph", b"Bearer first")] {
-        check(&outbound, &attempt, "injected authorization=Bearer first");
+        check(&mut outbound, &attempt, "injected authorization=Bearer first");
     }
 
     outbound.on_result(&call, named("second"), NOW);
-    check_replay(&outbound, "injected authorization=Bearer second", Some(true));
+    check_replay(&mut outbound, "injected authorization=Bearer second", Some(true));
     assert_eq!(outbound.next_call(NOW), None);
     // Who comes late with the old token needs no call, and no place among those who wait.
     let late = Response { may_wait: false, ..Response::default() };
@@ -195,9 +195,9 @@ fn o07_without_another_token_the_replay_gets_the_challenge_again_and_it_stays() 
         respond(&mut outbound, &Response::default());
         let call = outbound.next_call(NOW).unwrap();
         outbound.on_result(&call, result, NOW);
-        check_replay(&outbound, "injected authorization=Bearer first", Some(false));
+        check_replay(&mut outbound, "injected authorization=Bearer first", Some(false));
         // The token is still good for whoever is not challenged.
-        check(&outbound, &attempt("graph"), "injected authorization=Bearer first");
+        check(&mut outbound, &attempt("graph"), "injected authorization=Bearer first");
         let again = Response { replayed: true, ..Response::default() };
         assert_eq!(respond(&mut outbound, &again), ResponseEffect::Declined, "{shown}");
     }
@@ -216,25 +216,26 @@ fn challenged_and(result: TokenCallResult) -> Outbound {
 fn b08_a_refusal_for_good_is_told_to_whoever_is_challenged_and_to_no_other() {
     for kind in [ErrorKind::ClaimsChallenge, ErrorKind::Denied] {
         let mut outbound = challenged_and(refused(kind, None));
-        check_replay(&outbound, "token_denied", Some(false));
+        check_replay(&mut outbound, "token_denied", Some(false));
         // Also who is challenged later, without a call, and without a place among those who wait.
         let later = Response { may_wait: false, now: NOW.plus(29), ..Response::default() };
         assert_eq!(respond(&mut outbound, &later), ResponseEffect::Replay);
         assert_eq!(outbound.next_call(later.now), None);
-        check_replay(&outbound, "token_denied", Some(false));
+        check_replay(&mut outbound, "token_denied", Some(false));
         // The token is still good where it is not challenged.
         for attempt in [attempt("graph"), bringing("graph", b"Bearer first")] {
-            check(&outbound, &attempt, "injected authorization=Bearer first");
+            check(&mut outbound, &attempt, "injected authorization=Bearer first");
         }
         // Then the broker is asked again, and what it says now counts.
         let later = Response { now: NOW.plus(30), ..Response::default() };
         assert_eq!(respond(&mut outbound, &later), ResponseEffect::Replay);
-        check_replay(&outbound, "wait", None);
-        let effect = outbound.on_request(&replay("first"), false, NOW, Protocol::default);
+        check_replay(&mut outbound, "wait", None);
+        let effect =
+            outbound.on_request(&replay("first"), false, NOW, Protocol::default, &tokens::verify);
         assert_eq!(effect.decision().map(|decision| decision.reason), Some(Reason::Injected));
         let call = outbound.next_call(later.now).unwrap();
         outbound.on_result(&call, Failed, later.now);
-        check_replay(&outbound, "injected authorization=Bearer first", Some(false));
+        check_replay(&mut outbound, "injected authorization=Bearer first", Some(false));
     }
 }
 
@@ -246,16 +247,16 @@ fn b08_a_refusal_says_nothing_of_a_token_that_came_meanwhile() {
     let renewal = outbound.config().rules[0].token.clone();
     outbound.on_result(&renewal, named("renewed"), NOW);
     outbound.on_result(&challenge, refused(ErrorKind::ClaimsChallenge, None), NOW);
-    check_replay(&outbound, "injected authorization=Bearer renewed", Some(true));
-    check(&outbound, &replay("renewed"), "injected authorization=Bearer renewed");
+    check_replay(&mut outbound, "injected authorization=Bearer renewed", Some(true));
+    check(&mut outbound, &replay("renewed"), "injected authorization=Bearer renewed");
 }
 
 #[test]
 fn b08_after_a_challenge_a_disabled_principals_token_goes_nowhere() {
     let mut outbound = challenged_and(refused(ErrorKind::Disabled, None));
-    check_replay(&outbound, "token_denied", Some(false));
+    check_replay(&mut outbound, "token_denied", Some(false));
     for attempt in [attempt("graph"), bringing("graph", b"Bearer first")] {
-        check(&outbound, &attempt, "token_denied");
+        check(&mut outbound, &attempt, "token_denied");
     }
     // Who was under way with it is told so too, when the challenge comes.
     let late = Response { may_wait: false, ..Response::default() };
@@ -319,10 +320,10 @@ fn o07_renewal_and_challenge_do_not_get_in_each_others_way() {
     assert_eq!(outbound.next_call(later), None);
     // The renewal brings another token: that is enough.
     outbound.on_result(&renewal, named("renewed"), later);
-    check_replay(&outbound, "injected authorization=Bearer renewed", Some(true));
+    check_replay(&mut outbound, "injected authorization=Bearer renewed", Some(true));
     outbound.on_result(&challenge, refused(ErrorKind::Throttled, None), later);
-    check_replay(&outbound, "injected authorization=Bearer renewed", Some(true));
-    check(&outbound, &attempt("graph"), "injected authorization=Bearer renewed");
+    check_replay(&mut outbound, "injected authorization=Bearer renewed", Some(true));
+    check(&mut outbound, &attempt("graph"), "injected authorization=Bearer renewed");
 }
 
 #[test]
@@ -333,15 +334,16 @@ fn o07_a_replay_carries_our_token_however_often_it_was_renewed_since() {
         outbound.on_result(&request, named(text), NOW);
     }
     // Nobody knows `first` any more; that we asked for the attempt says whose it is.
-    check_replay(&outbound, "injected authorization=Bearer third", Some(true));
-    check(&outbound, &bringing("graph", b"Bearer first"), "authorization_refused");
+    check_replay(&mut outbound, "injected authorization=Bearer third", Some(true));
+    check(&mut outbound, &bringing("graph", b"Bearer first"), "authorization_refused");
 }
 
 #[test]
 fn o07_where_too_many_wait_a_replay_goes_out_as_the_first_attempt_did() {
     let mut outbound = holding_first();
     respond(&mut outbound, &Response::default());
-    let effect = outbound.on_request(&replay("first"), false, NOW, Protocol::default);
+    let effect =
+        outbound.on_request(&replay("first"), false, NOW, Protocol::default, &tokens::verify);
     assert_eq!(effect.decision().map(|decision| decision.reason), Some(Reason::Injected));
     assert_eq!(outbound.replayed_with_newer(&replay("first"), &effect), Some(false));
 }
@@ -357,9 +359,9 @@ fn o07_a_challenge_is_answered_only_while_the_token_is_good() {
 
 #[test]
 fn o07_an_attempt_that_is_no_replay_is_counted_as_none() {
-    let outbound = holding_first();
+    let mut outbound = holding_first();
     for attempt in [attempt("graph"), bringing("graph", b"Bearer first")] {
-        let effect = outbound.on_request(&attempt, true, NOW, Protocol::default);
+        let effect = outbound.on_request(&attempt, true, NOW, Protocol::default, &tokens::verify);
         assert_eq!(outbound.replayed_with_newer(&attempt, &effect), None);
     }
 }

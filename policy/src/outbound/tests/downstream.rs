@@ -19,15 +19,15 @@ fn graph(members: Value) -> Value {
 }
 
 /// What happens to a call to this host by this cluster.
-fn call(outbound: &Outbound, authority: &[u8], cluster: &str) -> String {
-    let destination = outbound.destination(authority, cluster.as_bytes());
-    outcome(outbound, &Attempt { destination, ..Attempt::default() })
+fn call(outbound: &mut Outbound, authority: &[u8], cluster: &str) -> String {
+    let destination = outbound.destination(authority, cluster.as_bytes()).map(str::to_owned);
+    outcome(outbound, &Attempt { destination: destination.as_deref(), ..Attempt::default() })
 }
 
 #[test]
 fn o01_a_token_goes_only_where_host_and_cluster_are_both_the_rules() {
     let vault = by_route("vault", "vault.example", "outbound|80||vault.example", json!({}));
-    let outbound = ready(json!([graph(json!({})), vault]));
+    let mut outbound = ready(json!([graph(json!({})), vault]));
     let set = "injected authorization=Bearer graph";
     let none = "no_destination";
     for (authority, expected) in [
@@ -67,9 +67,9 @@ fn o01_a_token_goes_only_where_host_and_cluster_are_both_the_rules() {
         ("vault.example", none),
         ("[graph.example]", none),
     ] {
-        assert_eq!(call(&outbound, authority.as_bytes(), CLUSTER), expected, "{authority:?}");
+        assert_eq!(call(&mut outbound, authority.as_bytes(), CLUSTER), expected, "{authority:?}");
     }
-    assert_eq!(call(&outbound, b"graph.example\xff", CLUSTER), none);
+    assert_eq!(call(&mut outbound, b"graph.example\xff", CLUSTER), none);
     for cluster in [
         "",
         "outbound|80||graph.exampl",
@@ -80,31 +80,37 @@ fn o01_a_token_goes_only_where_host_and_cluster_are_both_the_rules() {
         "outbound|80||graph.example outbound|80||graph.example",
         "PassthroughCluster",
     ] {
-        assert_eq!(call(&outbound, b"graph.example", cluster), none, "{cluster}");
+        assert_eq!(call(&mut outbound, b"graph.example", cluster), none, "{cluster}");
     }
     assert_eq!(
-        call(&outbound, b"vault.example", "outbound|80||vault.example"),
+        call(&mut outbound, b"vault.example", "outbound|80||vault.example"),
         "injected authorization=Bearer vault"
     );
 }
 
 #[test]
 fn what_holds_of_a_rule_by_destination_holds_here() {
-    let outbound = ready(json!([graph(json!({}))]));
+    let mut outbound = ready(json!([graph(json!({}))]));
     let destination = outbound.destination(b"graph.example", CLUSTER.as_bytes());
-    let attempt = || Attempt { destination, ..Attempt::default() };
-    check(&outbound, &Attempt { inbound_listener: true, ..attempt() }, "misplaced");
+    let destination = destination.map(str::to_owned);
+    let attempt = || Attempt { destination: destination.as_deref(), ..Attempt::default() };
+    check(&mut outbound, &Attempt { inbound_listener: true, ..attempt() }, "misplaced");
     let own = || Attempt { authorization: Some(b"Bearer own".to_vec()), ..attempt() };
-    check(&outbound, &own(), "authorization_refused");
+    check(&mut outbound, &own(), "authorization_refused");
     // Ours, from before an internal redirect to the same place.
     let ours = Attempt { authorization: Some(b"Bearer graph".to_vec()), ..attempt() };
-    check(&outbound, &ours, "injected authorization=Bearer graph");
+    check(&mut outbound, &ours, "injected authorization=Bearer graph");
     // And to another place, where it must not arrive.
-    let effect =
-        outbound.on_request(&Attempt { destination: None, ..ours }, true, NOW, Protocol::default);
+    let effect = outbound.on_request(
+        &Attempt { destination: None, ..ours },
+        true,
+        NOW,
+        Protocol::default,
+        &tokens::verify,
+    );
     assert!(matches!(effect, Effect::Continue(edits, _) if edits.remove_authorization));
-    let keeping = ready(json!([graph(json!({"existing_authorization": "keep"}))]));
-    check(&keeping, &own(), "authorization_kept");
+    let mut keeping = ready(json!([graph(json!({"existing_authorization": "keep"}))]));
+    check(&mut keeping, &own(), "authorization_kept");
 }
 
 #[test]
@@ -114,12 +120,18 @@ fn a_call_that_went_to_another_cluster_ends_injection() {
     assert!(!outbound.on_cluster("graph", Some(CLUSTER.as_bytes())));
     // No cluster: the call went nowhere.
     assert!(!outbound.on_cluster("graph", None));
-    assert_eq!(call(&outbound, b"graph.example", CLUSTER), "injected authorization=Bearer graph");
+    assert_eq!(
+        call(&mut outbound, b"graph.example", CLUSTER),
+        "injected authorization=Bearer graph"
+    );
     assert!(outbound.on_cluster("graph", Some(b"elsewhere")));
     // Said once.
     assert!(!outbound.on_cluster("graph", Some(b"elsewhere")));
-    assert_eq!(call(&outbound, b"graph.example", CLUSTER), "injection_stopped");
-    assert_eq!(call(&outbound, b"vault.example", "vault"), "injected authorization=Bearer vault");
+    assert_eq!(call(&mut outbound, b"graph.example", CLUSTER), "injection_stopped");
+    assert_eq!(
+        call(&mut outbound, b"vault.example", "vault"),
+        "injected authorization=Bearer vault"
+    );
     assert!(!outbound.on_cluster("nowhere", Some(b"elsewhere")));
 }
 
@@ -130,7 +142,7 @@ fn in_the_upstream_position_the_cluster_is_nobodys_question() {
     assert_eq!(outbound.destination(b"graph.example", CLUSTER.as_bytes()), None);
     assert_eq!(outbound.destination(b"graph", b"graph"), None);
     assert!(!outbound.on_cluster("graph", Some(b"elsewhere")));
-    check(&outbound, &attempt("graph"), "injected authorization=Bearer graph");
+    check(&mut outbound, &attempt("graph"), "injected authorization=Bearer graph");
 }
 
 #[test]
@@ -148,9 +160,15 @@ fn o07_a_challenge_goes_to_the_application_and_the_next_call_has_another_token()
         assert_eq!(respond(&mut outbound, &crowded), ResponseEffect::Deferred);
     }
     assert_eq!(outbound.next_call(NOW), None);
-    assert_eq!(call(&outbound, b"graph.example", CLUSTER), "injected authorization=Bearer first");
+    assert_eq!(
+        call(&mut outbound, b"graph.example", CLUSTER),
+        "injected authorization=Bearer first"
+    );
     outbound.on_result(&challenge, named("second"), NOW);
-    assert_eq!(call(&outbound, b"graph.example", CLUSTER), "injected authorization=Bearer second");
+    assert_eq!(
+        call(&mut outbound, b"graph.example", CLUSTER),
+        "injected authorization=Bearer second"
+    );
     // Late challenges to the old token ask for nothing; those to the new one not at once.
     assert_eq!(respond(&mut outbound, &crowded), ResponseEffect::Deferred);
     let injected = crate::outbound::tests::challenges::injected("graph", "second");

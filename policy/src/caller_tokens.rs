@@ -1,0 +1,210 @@
+//! The tokens that callers bring: verifies them once and remembers what is true of them.
+//!
+//! The order: the cache, then structure, tenant and issuer, key, signature, claims. Both directions
+//! come through here, inbound for whoever calls, outbound for whom something is asked on behalf of.
+//! Nothing here knows rules: what a verified token may do is the direction's to say.
+
+use std::rc::Rc;
+
+use contract::KeySets;
+
+use crate::{
+    claims::{Claims, Version},
+    config::Accepted,
+    decision::{Identity, Reason},
+    decision_cache::{DecisionCache, Verified},
+    identity_headers::Header,
+    json::{self, Object},
+    jwt::UnverifiedToken,
+    key_schedule::{Ask, KeyAnswer, KeyCall, KeySchedule},
+    key_store::{KeyStore, Lookup},
+    request::bearer_token,
+    time::UnixTime,
+};
+
+/// Checks an RS256 signature: DER SubjectPublicKeyInfo, signed text, signature.
+pub type Verify<'a> = dyn Fn(&[u8], &[u8], &[u8]) -> bool + 'a;
+
+/// Makes the headers that go with a verified token, of its payload and version.
+pub(crate) type MakeHeaders<'a> = dyn Fn(&Object<'_>, Version) -> Rc<[Header]> + 'a;
+
+/// Callers' tokens, and what is needed to verify them.
+#[derive(Debug)]
+pub struct CallerTokens {
+    accepted: Rc<Accepted>,
+    keys: KeyStore,
+    schedule: KeySchedule,
+    cache: DecisionCache,
+    cache_hits: u64,
+    cache_misses: u64,
+}
+
+/// Why nothing can be said of a token.
+pub(crate) enum Unverified {
+    /// It is refused.
+    Refused {
+        reason: Reason,
+        /// Whose token, where the signature was good.
+        identity: Option<Rc<Identity>>,
+    },
+    /// Keys are being asked for.
+    Wait,
+}
+
+impl From<Reason> for Unverified {
+    fn from(reason: Reason) -> Self {
+        Self::Refused { reason, identity: None }
+    }
+}
+
+impl CallerTokens {
+    /// Starts with nothing known.
+    pub(crate) fn new(accepted: Rc<Accepted>) -> Self {
+        Self {
+            accepted,
+            keys: KeyStore::default(),
+            schedule: KeySchedule::default(),
+            cache: DecisionCache::default(),
+            cache_hits: 0,
+            cache_misses: 0,
+        }
+    }
+
+    /// The call for keys to make now, if any.
+    pub fn next_call(&mut self, now: UnixTime) -> Option<KeyCall> {
+        self.schedule.next_call(now)
+    }
+
+    /// New keys came: whatever rests on keys that are no longer there is forgotten.
+    pub fn on_keys(&mut self, key_sets: &KeySets, now: UnixTime) {
+        self.keys.replace(key_sets);
+        let keys = &self.keys;
+        self.cache.retain_keys(|grounds| keys.holds(grounds));
+        self.on_unchanged_keys(now);
+    }
+
+    /// The broker's keys have not changed.
+    pub fn on_unchanged_keys(&mut self, now: UnixTime) {
+        self.schedule.on_answer(KeyAnswer::Keys { complete: self.keys.complete(now) }, now);
+    }
+
+    /// The broker limits refreshes for so many seconds.
+    pub fn on_limit(&mut self, seconds: u64, now: UnixTime) {
+        self.schedule.on_answer(KeyAnswer::Limited(seconds), now);
+    }
+
+    /// The broker did not answer, or not with keys.
+    pub fn on_failure(&mut self, now: UnixTime) {
+        self.schedule.on_answer(KeyAnswer::Failed, now);
+    }
+
+    /// What is true of a token that was verified for an earlier request, for who explains it.
+    pub fn known(&mut self, credentials: &[u8], now: UnixTime) -> Option<Rc<Verified>> {
+        self.cache.get(credentials, now)
+    }
+
+    /// How many authorities have no usable keys.
+    pub fn keys_missing(&self, now: UnixTime) -> u64 {
+        self.keys.missing(now)
+    }
+
+    /// Age of the oldest key set, in seconds.
+    pub fn key_age(&self, now: UnixTime) -> Option<u64> {
+        self.keys.age(now)
+    }
+
+    /// Hits and misses of the decision cache since the last call.
+    pub fn take_cache_counts(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.cache_hits), std::mem::take(&mut self.cache_misses))
+    }
+
+    /// What is true of the token: out of the cache, or by verifying it now.
+    ///
+    /// The cache compares in full, so what is found there needs no reading. `headers` makes what
+    /// goes into [`Verified::headers`].
+    pub(crate) fn verified(
+        &mut self,
+        credentials: &[u8],
+        now: UnixTime,
+        verify: &Verify<'_>,
+        headers: &MakeHeaders<'_>,
+    ) -> Result<Rc<Verified>, Unverified> {
+        if let Some(cached) = self.cache.get(credentials, now) {
+            self.cache_hits = self.cache_hits.wrapping_add(1);
+            return Ok(cached);
+        }
+        self.cache_misses = self.cache_misses.wrapping_add(1);
+        let unverified = match UnverifiedToken::parse(credentials) {
+            // Whatever is no single token is told from a token that is none.
+            Err(Reason::TokenMalformed) => {
+                bearer_token(credentials)?;
+                return Err(Reason::TokenMalformed.into());
+            }
+            parsed => parsed?,
+        };
+        let verified = Rc::new(self.verify(&unverified, now, verify, headers)?);
+        self.cache.insert(credentials, verified.clone());
+        Ok(verified)
+    }
+
+    fn verify(
+        &mut self,
+        unverified: &UnverifiedToken<'_>,
+        now: UnixTime,
+        verify: &Verify<'_>,
+        headers: &MakeHeaders<'_>,
+    ) -> Result<Verified, Unverified> {
+        let accepted = &self.accepted;
+        let payload = json::object(&unverified.payload).ok_or(Reason::TokenMalformed)?;
+        let claims = Claims::read(&payload)?;
+        claims.check_issuer(accepted.cloud, &accepted.tenants)?;
+        let grounds = match self.keys.find(accepted.cloud, &claims.tenant, &unverified.key_id, now)
+        {
+            Lookup::Trusted(grounds) => grounds,
+            Lookup::SignsForOthers => return Err(Reason::KeyIssuerMismatch.into()),
+            Lookup::UnknownKey { authority } => {
+                return Err(
+                    match self.schedule.ask_for_newer(&authority, &unverified.key_id, now) {
+                        Ask::Wait => Unverified::Wait,
+                        Ask::Final => Reason::KeyUnknown.into(),
+                        Ask::Unavailable => Reason::KeysUnavailable.into(),
+                    },
+                );
+            }
+            Lookup::NoKeys => {
+                return Err(match self.schedule.ask_for_any(now) {
+                    Ask::Wait => Unverified::Wait,
+                    Ask::Final | Ask::Unavailable => Reason::KeysUnavailable.into(),
+                });
+            }
+        };
+        if !verify(&grounds.key.spki, unverified.signed, &unverified.signature) {
+            return Err(Reason::SignatureInvalid.into());
+        }
+        let identity = Rc::new(Identity::new(
+            &claims.tenant,
+            claims.client.as_deref(),
+            claims.token_id.as_deref(),
+        ));
+        let refuse = |reason| {
+            let identity = Some(identity.clone());
+            Unverified::Refused { reason, identity }
+        };
+        let kind = claims.check(&accepted.audiences, accepted.clock_skew, now).map_err(refuse)?;
+        Ok(Verified {
+            kind,
+            headers: headers(&payload, claims.version),
+            scopes: claims.scopes,
+            roles: claims.roles,
+            groups: claims.groups,
+            client: claims.client,
+            client_credential: claims.client_credential,
+            contexts: claims.contexts,
+            answers_challenges: claims.answers_challenges,
+            expires: claims.expires.plus(accepted.clock_skew),
+            identity,
+            grounds,
+            verified_at: now,
+        })
+    }
+}
