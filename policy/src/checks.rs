@@ -129,7 +129,15 @@ pub const ON_BEHALF_OF: &[Check] = &[
     LIFETIME,
     KIND,
     check("user", &[Reason::AssertionRefused]),
-    check("exchange", &[Reason::ClaimsRequired, Reason::TokenDenied, Reason::TokenUnavailable]),
+    check(
+        "exchange",
+        &[
+            Reason::ClaimsRequired,
+            Reason::SignInRequired,
+            Reason::TokenDenied,
+            Reason::TokenUnavailable,
+        ],
+    ),
 ];
 
 /// What became of each check of a request that ended with this reason.
@@ -162,7 +170,9 @@ mod tests {
                 // All checks are passed.
                 Reason::Allowed | Reason::Injected => (0, 0),
                 Reason::TooManyWaiting => (1, 1),
-                Reason::AssertionRefused | Reason::ClaimsRequired => (0, 0),
+                Reason::AssertionRefused | Reason::ClaimsRequired | Reason::SignInRequired => {
+                    (0, 0)
+                }
                 _ if holders(OUTBOUND) == 1 => (0, 1),
                 _ => (1, 0),
             };

@@ -145,6 +145,8 @@ reasons! {
     AssertionRefused = "assertion_refused", InvalidToken;
     /// Entra gives no token on this user's behalf before they have signed in again with more.
     ClaimsRequired = "claims_required", InsufficientClaims;
+    /// Entra gives no token on this user's behalf before they have signed in again, or consented.
+    SignInRequired = "sign_in_required", InvalidToken;
     /// The broker does not give this identity or scope.
     TokenDenied = "token_denied", Forbidden;
     /// There is no valid token and the broker has none to give now.

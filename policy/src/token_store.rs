@@ -185,14 +185,15 @@ impl Slot {
     /// The call for another token was answered.
     fn take(&mut self, request: &TokenRequest, result: TokenCallResult, now: UnixTime) {
         self.in_flight = false;
+        let of_user = request.assertion.is_some();
         match result {
             TokenCallResult::Issued(token) if acceptable(&token, request, now) => {
                 self.hold(&token, now);
             }
             TokenCallResult::Issued(_) | TokenCallResult::Failed => {
-                self.refuse(Rc::new(unreachable()), now);
+                self.refuse(Rc::new(unreachable()), of_user, now);
             }
-            TokenCallResult::Refused(error) => self.refuse(Rc::new(error), now),
+            TokenCallResult::Refused(error) => self.refuse(Rc::new(error), of_user, now),
         }
     }
 
@@ -229,10 +230,13 @@ impl Slot {
     }
 
     /// Another token was refused. The one that is held stays good, except of a principal that
-    /// somebody has switched off, or that this pod may use no longer: to go on with it for hours
-    /// would undo that. (While the broker has a valid token and may hand it out, it does.)
-    fn refuse(&mut self, error: Rc<TypedError>, now: UnixTime) {
-        if matches!(error.kind, ErrorKind::Disabled | ErrorKind::Denied)
+    /// somebody has switched off, that this pod may use no longer, or of a user whose session was
+    /// ended: to go on with it for hours would undo that. (While the broker has a valid token and
+    /// may hand it out, it does.)
+    fn refuse(&mut self, error: Rc<TypedError>, of_user: bool, now: UnixTime) {
+        let signed_out =
+            of_user && error.kind == ErrorKind::ClaimsChallenge && error.claims.is_none();
+        if (signed_out || matches!(error.kind, ErrorKind::Disabled | ErrorKind::Denied))
             && let Some(held) = self.current.take()
         {
             self.previous = Some(held.header);

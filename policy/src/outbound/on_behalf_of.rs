@@ -114,7 +114,9 @@ impl OnBehalfOf {
 /// What a refusal of the broker is, on behalf of a user: one that they can answer by signing in
 /// again is not the application's to see to.
 pub(super) fn reason(reason: Reason, error: Option<&TypedError>) -> Reason {
-    let answerable = error
-        .is_some_and(|error| error.kind == ErrorKind::ClaimsChallenge && claims(error).is_some());
-    if answerable { Reason::ClaimsRequired } else { reason }
+    match error.filter(|error| error.kind == ErrorKind::ClaimsChallenge) {
+        Some(error) if claims(error).is_some() => Reason::ClaimsRequired,
+        Some(_) => Reason::SignInRequired,
+        None => reason,
+    }
 }

@@ -70,7 +70,8 @@ impl Reply {
             title,
             status: plain_reply.status,
             detail: match reason {
-                Reason::ClaimsRequired => SIGN_IN,
+                Reason::ClaimsRequired => CHALLENGE,
+                Reason::SignInRequired => SIGN_IN,
                 _ => advice(error.kind),
             },
             code: plain(&error.error, MAX_TEXT),
@@ -107,8 +108,11 @@ fn message(problem: &Problem<'_>) -> String {
     message
 }
 
+/// What to do where Entra does not take a user's token.
+const SIGN_IN: &str = "Entra does not let this user's token be exchanged: answer the caller with 401, so \
+                       that they sign in again; `code` may say that consent is missing";
 /// What to do about a challenge to a user.
-const SIGN_IN: &str = "Entra wants more of this user: answer the caller with this challenge, so that \
+const CHALLENGE: &str = "Entra wants more of this user: answer the caller with this challenge, so that \
                        they can sign in again and satisfy its claims";
 
 /// What to do about a refusal of each kind.

@@ -112,7 +112,7 @@ impl Slot {
             TokenCallResult::Refused(error) => {
                 let error = Rc::new(error);
                 if error.kind == ErrorKind::Disabled {
-                    self.refuse(error.clone(), now);
+                    self.refuse(error.clone(), false, now);
                 }
                 let seconds = error.retry_after.unwrap_or(PAUSE_SECONDS);
                 let shortest = if error.kind == ErrorKind::Transient { PAUSE_SECONDS } else { 1 };

@@ -91,6 +91,7 @@ fn case(reason: Reason) -> Option<(Inbound, Request)> {
         | Reason::AuthorizationRefused
         | Reason::AssertionRefused
         | Reason::ClaimsRequired
+        | Reason::SignInRequired
         | Reason::TokenDenied
         | Reason::TokenUnavailable => return None,
     })
@@ -147,7 +148,7 @@ fn every_reason_is_reached_and_answered_by_its_class() {
         assert_eq!(reply.headers, headers, "{expected:?}");
         assert_eq!((reply.grpc_status, reply.details), (None, expected.code()));
     }
-    assert_eq!(reached, Reason::ALL.len() - 10);
+    assert_eq!(reached, Reason::ALL.len() - 11);
 }
 
 #[test]

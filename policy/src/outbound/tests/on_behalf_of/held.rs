@@ -7,6 +7,10 @@ use super::*;
 
 const CLAIMS: &str = r#"{"access_token":{"polids":{"essential":true,"values":["<g/+>"]}}}"#;
 
+/// Tokens of many users: signing them takes a while, so all tests have the same.
+static USERS: LazyLock<Vec<String>> =
+    LazyLock::new(|| (0..140).map(|number| token_of(&format!("user-{number}"))).collect());
+
 /// A call that waits, and the broker's answer to it.
 fn answered(result: impl FnOnce(&TokenRequest) -> TokenCallResult) -> (Outbound, Attempt<'static>) {
     let mut outbound = ready_for_callers();
@@ -88,8 +92,8 @@ fn what_the_broker_refuses_is_told_by_its_kind_and_not_asked_again_at_once() {
         (ErrorKind::Config, None, "503 token_unavailable", 1),
         (ErrorKind::Denied, Some(60), "403 token_denied", 60),
         (ErrorKind::Disabled, Some(60), "403 token_denied", 60),
-        // Without claims nobody can answer it.
-        (ErrorKind::ClaimsChallenge, Some(60), "403 token_denied", 60),
+        // Without claims there is nothing to answer but to sign in again.
+        (ErrorKind::ClaimsChallenge, Some(60), "401 sign_in_required", 60),
     ] {
         let (mut outbound, call) = answered(|_| refused(kind, retry_after));
         assert_eq!(told(&mut outbound, &call), expected, "{kind:?}");
@@ -110,14 +114,21 @@ fn what_the_broker_refuses_is_told_by_its_kind_and_not_asked_again_at_once() {
 }
 
 #[test]
-fn a_disabled_users_token_goes_nowhere_any_more() {
-    let (mut outbound, call) = answered(|request| exchanged(request, "first", NOW.0 + 3600));
-    let due = NOW.plus(1800);
-    assert_eq!(told_at(&mut outbound, &call, due), "injected Bearer first");
-    let renewal = std::iter::from_fn(|| outbound.next_call(due));
-    let renewal = renewal.into_iter().find(|request| request.assertion.is_some()).unwrap();
-    outbound.on_result(&renewal, refused(ErrorKind::Disabled, None), due);
-    assert_eq!(told_at(&mut outbound, &call, due), "403 token_denied");
+fn what_is_held_of_a_disabled_or_signed_out_user_goes_nowhere_any_more() {
+    for (refusal, expected) in [
+        (refused(ErrorKind::Disabled, None), "403 token_denied"),
+        (challenged(None), "401 sign_in_required"),
+        // A stronger sign-in is asked for the next token: this one is as good as it was.
+        (challenged(Some(CLAIMS)), "injected Bearer first"),
+    ] {
+        let (mut outbound, call) = answered(|request| exchanged(request, "first", NOW.0 + 3600));
+        let due = NOW.plus(1800);
+        assert_eq!(told_at(&mut outbound, &call, due), "injected Bearer first");
+        let mut renewals = std::iter::from_fn(|| outbound.next_call(due));
+        let renewal = renewals.find(|request| request.assertion.is_some()).unwrap();
+        outbound.on_result(&renewal, refusal, due);
+        assert_eq!(told_at(&mut outbound, &call, due), expected);
+    }
 }
 
 #[test]
@@ -153,15 +164,18 @@ fn a_claims_challenge_of_entra_goes_to_the_caller_unchanged() {
 fn claims_that_no_client_could_answer_are_no_challenge() {
     for claims in ["", "x", "[]", "{\"a\":1,\"a\":2}", "{\"a\":\"\u{e9}\"}", "{\"a\":\"\n\"}"] {
         let (mut outbound, call) = answered(|_| challenged(Some(claims)));
-        assert_eq!(told(&mut outbound, &call), "403 token_denied", "{claims}");
+        assert_eq!(told(&mut outbound, &call), "401 sign_in_required", "{claims}");
+        let Effect::Reply(reply, _) = ask_at(&mut outbound, &call, NOW) else { panic!() };
+        let (_, value) = &reply.headers[0];
+        assert!(value.ends_with("error=\"invalid_token\""), "{value}");
+        assert!(reply.body.contains("sign in again") && !reply.body.contains("\"claims\""));
     }
 }
 
 #[test]
 fn calls_to_the_broker_are_bounded_and_whoever_waits_is_served_in_turn() {
     let mut outbound = ready_for_callers();
-    let callers: Vec<_> =
-        (0..130).map(|number| calling(&token_of(&format!("user-{number}")))).collect();
+    let callers: Vec<_> = USERS.iter().take(130).map(|token| calling(token)).collect();
     for call in &callers {
         assert_eq!(told(&mut outbound, call), "wait");
     }
@@ -187,20 +201,19 @@ fn what_is_held_for_users_is_bounded_and_the_one_unused_longest_goes_first() {
     // Each user's token is exchanged for a large one: some 130 fit.
     let large = |number: usize| format!("{number}{}", "x".repeat(30 * 1024));
     let mut outbound = ready_for_callers();
-    let tokens: Vec<_> = (0..150).map(|number| token_of(&format!("user-{number}"))).collect();
     let held = |outbound: &mut Outbound, number: usize| {
-        let holds = told(outbound, &calling(&tokens[number])) != "wait";
+        let holds = told(outbound, &calling(&USERS[number])) != "wait";
         while let Some(request) = outbound.next_call(NOW) {
             outbound.on_result(&request, Failed, NOW);
         }
         holds
     };
-    for (number, token) in tokens.iter().enumerate() {
+    for (number, token) in USERS.iter().enumerate() {
         exchange(&mut outbound, token, &large(number));
         // The first is used all the time.
         assert!(held(&mut outbound, 0));
     }
-    assert!(held(&mut outbound, 149) && held(&mut outbound, 100));
+    assert!(held(&mut outbound, 139) && held(&mut outbound, 100));
     assert!(!held(&mut outbound, 1) && !held(&mut outbound, 2));
 }
 
@@ -211,8 +224,8 @@ fn nothing_that_is_being_asked_for_is_forgotten() {
     let first = token_of("first");
     assert_eq!(told(&mut outbound, &calling(&first)), "wait");
     let request = outbound.next_call(NOW).unwrap();
-    for number in 0..150 {
-        exchange(&mut outbound, &token_of(&format!("user-{number}")), &large(number));
+    for (number, token) in USERS.iter().enumerate() {
+        exchange(&mut outbound, token, &large(number));
     }
     let answer = exchanged(&request, "graph-for-first", NOW.0 + 3600);
     outbound.on_result(&request, answer, NOW);
