@@ -10,6 +10,7 @@ use contract::Secret;
 use policy::{cloud::Cloud, document::ConfigError};
 
 mod access;
+mod compat;
 pub mod document;
 pub mod environment;
 mod identity;
@@ -18,6 +19,7 @@ mod listen;
 pub mod raw;
 mod source;
 
+pub use compat::{Compat, KnownBy, ManagedIdentityEndpoint, Offered};
 use environment::Environment;
 
 use crate::{access::Entry, entra::claims::Capability, https::proxy::Proxy, pod};
@@ -46,6 +48,8 @@ pub struct Config {
     pub listen: Listen,
     /// The file that keeps the keys, if any.
     pub key_snapshot: Option<KeySnapshot>,
+    /// What the compat listener serves.
+    pub compat: Compat,
     /// Further certificate authorities, PEM.
     pub ca_file: Option<PathBuf>,
     /// The proxy to Entra, if any.
@@ -180,6 +184,8 @@ pub struct Listen {
     pub api: Api,
     /// Health, metrics, status: nothing secret.
     pub admin: SocketAddr,
+    /// Shapes that applications know already; loopback, and off where there is none.
+    pub compat: Option<SocketAddr>,
 }
 
 /// Who may reach the api listener.
@@ -247,7 +253,8 @@ pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<Con
                 },
             )]),
             access: None,
-            listen: Listen { api: listen::default_api(), admin: DEFAULT_ADMIN },
+            listen: Listen { api: listen::default_api(), admin: DEFAULT_ADMIN, compat: None },
+            compat: Compat::default(),
             key_snapshot: None,
             ca_file: None,
             proxy,
@@ -274,6 +281,13 @@ impl Errors {
 
     fn reported_at(&self, path: &str) -> bool {
         self.0.iter().any(|error| error.path == path)
+    }
+
+    /// Whether something is reported at `path` or within it.
+    fn is_about(&self, path: &str) -> bool {
+        let within =
+            |found: &str| found.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        self.0.iter().any(|error| error.path == path || within(&error.path))
     }
 
     fn keep<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {

@@ -72,8 +72,12 @@ pub fn start(
     );
     let tokens = Tokens::start(entitlements, Arc::clone(clock), Arc::clone(&metrics));
     let tokens = tokens.guarded(&access);
-    let serving =
-        Serving { tokens: Arc::new(tokens), keys: Arc::new(keys), access: Arc::new(access) };
+    let serving = Serving {
+        tokens: Arc::new(tokens),
+        keys: Arc::new(keys),
+        access: Arc::new(access),
+        compat: Arc::new(config.compat.clone()),
+    };
     let state = Arc::new(State::new(serving, metrics));
     if let Some(snapshot) = &config.key_snapshot {
         tokio::spawn(keys::keeping::keep(snapshot.clone(), Arc::downgrade(&state)));

@@ -10,7 +10,7 @@ use policy::document::ConfigError;
 use token_broker::{
     access::Evidence,
     config::{
-        Api, Application, Config, Credential, ManagedIdentity, Source, document,
+        Api, Application, Compat, Config, Credential, ManagedIdentity, Source, document,
         environment::{Environment, ProcessEnvironment},
         from_environment,
     },
@@ -235,6 +235,26 @@ fn described_identity(identity: &ManagedIdentity) -> String {
     format!("managed identity with {which} {id}")
 }
 
+/// What the compat listener hands out, a line for each family of endpoints.
+fn offered(compat: &Compat) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(endpoint) = &compat.managed_identity {
+        let names: Vec<&str> =
+            endpoint.identities.iter().map(|offered| offered.name.as_str()).collect();
+        let default = match &endpoint.default {
+            Some(name) => format!("{name} to whoever names none"),
+            None => "nothing to whoever names none".to_owned(),
+        };
+        let form = match &endpoint.identity_header_file {
+            Some(_) => "with and without X-IDENTITY-HEADER",
+            None => "without X-IDENTITY-HEADER",
+        };
+        let names = names.join(" ");
+        lines.push(format!("  {names}, by managed identity endpoints ({form}); {default}"));
+    }
+    lines
+}
+
 /// What a good configuration means.
 fn summary(config: &Config) -> String {
     let mut lines = vec!["configuration: ok".to_owned()];
@@ -272,6 +292,10 @@ fn summary(config: &Config) -> String {
         }
     });
     lines.push(format!("admin: {}", config.listen.admin));
+    if let Some(address) = config.listen.compat {
+        lines.push(format!("compat: {address}: every process of the pod can have the tokens of"));
+        lines.extend(offered(&config.compat));
+    }
     lines.push(String::new());
     lines.join("\n")
 }

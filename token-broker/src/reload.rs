@@ -90,8 +90,8 @@ impl Reload {
         gate::tell(&self.in_force, &access, &state.metrics);
         let means = self.means(&before, state);
         let (tokens, _) = gate.tokens(&self.in_force, &access, &before.tokens, &means);
-        let keys = before.keys;
-        state.replace(Serving { tokens: Arc::new(tokens), keys, access: Arc::new(access) });
+        let (tokens, access) = (Arc::new(tokens), Arc::new(access));
+        state.replace(Serving { tokens, access, ..before });
     }
 
     fn means(&self, before: &Serving, state: &State) -> Means {
@@ -140,11 +140,13 @@ impl Reload {
             identities,
             access,
             listen: _,
+            compat,
             key_snapshot: _,
             ca_file,
             proxy: _,
         } = &self.in_force;
         *authorities == next.authorities
+            && *compat == next.compat
             && *identities == next.identities
             && *access == next.access
             && *ca_file == next.ca_file
@@ -196,6 +198,7 @@ impl Reload {
             tokens: Arc::new(tokens),
             keys: Arc::new(before.keys.followed_by(next.authorities.clone())),
             access: Arc::new(access),
+            compat: Arc::new(next.compat.clone()),
         });
         let gone = self.in_force.authorities.iter();
         for authority in gone.filter(|authority| !next.authorities.contains(authority)) {

@@ -1,7 +1,8 @@
-//! The listeners: `api` hands out tokens and keys, `admin` shows how the broker is.
+//! The listeners: `api` hands out tokens and keys, `admin` shows how the broker is, `compat` speaks
+//! as what applications know already.
 //!
 //! Each has its own router and its own trust. This part binds, serves and stops; what is answered
-//! is in `api` and `admin`, who may connect in `listener`.
+//! is in `api`, `admin` and `compat`, who may connect in `listener`.
 
 use std::{
     net::SocketAddr,
@@ -17,13 +18,20 @@ pub mod admin;
 pub mod answer;
 pub mod api;
 mod caller;
+pub mod compat;
 mod connection;
 pub mod listener;
 
 use connection::Limits;
 use listener::{BindError, Bound};
 
-use crate::{access::Standing, config::Listen, keys::Keys, metrics::Metrics, tokens::Tokens};
+use crate::{
+    access::Standing,
+    config::{Compat, Listen},
+    keys::Keys,
+    metrics::Metrics,
+    tokens::Tokens,
+};
 
 /// What the answers are made of.
 pub struct State {
@@ -42,6 +50,8 @@ pub struct Serving {
     pub keys: Arc<Keys>,
     /// Whether the pod may use the identities.
     pub access: Arc<Standing>,
+    /// What the compat listener offers.
+    pub compat: Arc<Compat>,
 }
 
 impl State {
@@ -77,24 +87,37 @@ const ADMIN: Limits = Limits {
     header_timeout: Duration::from_secs(5),
     lifetime: Some(Duration::from_secs(5)),
 };
+/// The compat listener's are the pod's own applications.
+const COMPAT: Limits =
+    Limits { connections: 256, header_timeout: Duration::from_secs(60), lifetime: None };
 
-/// Both listeners, bound.
+/// The listeners, bound.
 pub struct Listeners {
     api: Bound,
     admin: Bound,
+    compat: Option<Bound>,
 }
 
 impl Listeners {
-    /// Binds both.
+    /// Binds all that there are to be.
     pub async fn bind(listen: &Listen) -> Result<Self, BindError> {
         let admin = Bound::admin(listen.admin).await?;
+        let compat = match listen.compat {
+            Some(address) => Some(Bound::compat(address).await?),
+            None => None,
+        };
         let api = Bound::api(&listen.api).await?;
-        Ok(Self { api, admin })
+        Ok(Self { api, admin, compat })
     }
 
     /// The address of `admin`, with the port that was given where 0 was asked for.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.tcp_address()
+    }
+
+    /// The address of `compat`, likewise; none where it is not served.
+    pub fn compat_address(&self) -> Option<SocketAddr> {
+        self.compat.as_ref().and_then(Bound::tcp_address)
     }
 
     /// Serves until `stop` is done, then lets open requests end.
@@ -105,8 +128,12 @@ impl Listeners {
         if self.api.tcp_address().is_some() {
             api = api.layer(from_fn(caller::judge));
         }
+        let compat = self.compat.and_then(|bound| {
+            let port = bound.tcp_address()?.port();
+            Some((bound, compat::router(Arc::clone(&state), port), COMPAT))
+        });
         let both = [(self.api, api, API), (self.admin, admin::router(Arc::clone(&state)), ADMIN)];
-        for (bound, router, limits) in both {
+        for (bound, router, limits) in both.into_iter().chain(compat) {
             let metrics = Arc::clone(&state.metrics);
             serving.spawn(serve_one(bound, router, limits, metrics, stopped.clone()));
         }

@@ -21,7 +21,7 @@ mod application;
 mod client_certificate;
 mod client_secret;
 mod credential;
-mod credential_file;
+pub(crate) mod credential_file;
 mod managed_identity;
 mod service_account;
 
@@ -42,7 +42,7 @@ pub struct Fingerprint(Vec<u8>);
 
 impl Fingerprint {
     /// The fingerprint of a credential.
-    fn of(credential: &Secret) -> Self {
+    pub(crate) fn of(credential: &Secret) -> Self {
         Self(digest(&SHA256, credential.expose().as_bytes()).as_ref().to_vec())
     }
 

@@ -55,6 +55,18 @@ fn check_says_what_a_good_file_means() {
 }
 
 #[test]
+fn check_says_loudly_what_the_compat_listener_hands_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = crate::compat_imds::text("/s", "identities: [default, batch], default: batch");
+    let (code, stdout, _) = run(&["check", "--config", &write(directory.path(), &text)]);
+    assert_eq!(code, Some(0));
+    let expected = "compat: 127.0.0.1:7173: every process of the pod can have the tokens of\n  \
+                    default batch, by managed identity endpoints (without X-IDENTITY-HEADER); \
+                    batch to whoever names none\n";
+    assert!(stdout.ends_with(expected), "{stdout}");
+}
+
+#[test]
 fn errors_are_lines_on_standard_error_and_exit_code_1() {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "{identities: {a: {scopes: []}}, more: 1}");

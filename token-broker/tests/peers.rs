@@ -28,7 +28,7 @@ fn own_uid() -> u32 {
 
 fn listen(path: &Path, allow_uids: Vec<u32>) -> Listen {
     let api = Api::Unix { path: path.to_owned(), allow_uids };
-    Listen { api, admin: "127.0.0.1:0".parse().unwrap() }
+    Listen { api, admin: "127.0.0.1:0".parse().unwrap(), compat: None }
 }
 
 fn in_new_directory() -> (tempfile::TempDir, PathBuf) {
@@ -88,7 +88,8 @@ async fn b03_over_tcp_a_strangers_errand_is_refused() {
         free.local_addr().unwrap()
     };
     let broker = Broker::start(&Entra::new());
-    let listen = Listen { api: Api::Tcp(address), admin: "127.0.0.1:0".parse().unwrap() };
+    let admin = "127.0.0.1:0".parse().unwrap();
+    let listen = Listen { api: Api::Tcp(address), admin, compat: None };
     let listeners = Listeners::bind(&listen).await.unwrap();
     let _serving = tokio::spawn(listeners.serve(Arc::clone(&broker.state), std::future::pending()));
     for (fields, expected) in [

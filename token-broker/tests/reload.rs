@@ -10,8 +10,8 @@ use token_broker::{
 use tokio::task::LocalSet;
 
 use crate::support::{
-    Broker, CLIENT, Endpoint, Entra, OTHER_SCOPE, SCOPE, TENANT, ask, environment, get, pass,
-    request, seconds,
+    Broker, CLIENT, Endpoint, Entra, OTHER_SCOPE, SCOPE, TENANT, ask, environment, from_pod, get,
+    pass, request, seconds,
 };
 
 /// A mounted ConfigMap: the file is a link by way of `..data`, which the kubelet swaps.
@@ -286,6 +286,52 @@ async fn w08_a_thousand_changes_ask_entra_for_nothing_that_is_held() {
         // 6,000 s are more than one life; only renewals asked.
         assert!(broker.entra.count(Endpoint::Token) <= calls + 3);
         assert!(broker.text().await.unwrap() != before);
+    })
+    .await;
+}
+
+/// The configuration with a compat listener that offers one identity.
+fn with_compat(text: &str, identity: &str) -> String {
+    let listen = format!(
+        "listen: {{compat: {{address: '127.0.0.1:7173', trust_whole_pod: true, \
+         managed_identity: {{identities: [{identity}], default: {identity}}}}}}}}}"
+    );
+    text.strip_suffix('}').unwrap().to_owned() + ", " + &listen
+}
+
+/// What the compat listener answers a request with that names no identity.
+async fn of_machine(broker: &Broker) -> (u16, serde_json::Value) {
+    let path = "/metadata/identity/oauth2/token?api-version=2018-02-01\
+                &resource=https://graph.microsoft.com";
+    let request = from_pod(path, &[("metadata", "true")]);
+    let (status, _, body) = ask(&broker.compat(), request).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn b01_a_compat_listener_does_not_come_while_the_broker_runs() {
+    following(async |map, broker| {
+        map.set(&with_compat(&map.text(&[("default", SCOPE)]), "default"));
+        pass(seconds(6)).await;
+        assert_eq!(broker.state.metrics.configuration_errors(), 1);
+        assert_eq!(of_machine(broker).await.0, 404);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_compat_listener_offers_follows_the_file() {
+    let map = ConfigMap::new("");
+    let text = map.text(&[("default", SCOPE), ("batch", SCOPE)]);
+    map.set(&with_compat(&text, "default"));
+    following_from(&map, async |map, broker| {
+        let held = broker.text().await.unwrap();
+        assert_eq!(of_machine(broker).await.1["access_token"], held);
+        map.set(&with_compat(&text, "batch"));
+        pass(seconds(6)).await;
+        let batch = broker.issue(&request("batch", SCOPE)).await.unwrap();
+        assert_ne!(held, batch.access_token.expose());
+        assert_eq!(of_machine(broker).await.1["access_token"], batch.access_token.expose());
     })
     .await;
 }

@@ -24,7 +24,7 @@ async fn b17_an_open_request_is_answered_and_the_socket_goes() {
     let allow_uids = vec![rustix::process::geteuid().as_raw()];
     let api = Api::Unix { path: path.clone(), allow_uids };
     let admin = "127.0.0.1:0".parse().unwrap();
-    let listeners = Listeners::bind(&Listen { api, admin }).await.unwrap();
+    let listeners = Listeners::bind(&Listen { api, admin, compat: None }).await.unwrap();
     let admin = listeners.admin_address().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(listeners.serve(Arc::clone(&broker.state), async {

@@ -37,6 +37,8 @@ pub(crate) const OTHER_SCOPE: &str = "https://vault.azure.net/.default";
 pub(crate) const SECRET: &str = "canary-client-secret";
 /// Every token of the scripted Entra starts so.
 pub(crate) const TOKEN: &str = "canary-token-";
+/// Where the compat listener is thought to be.
+pub(crate) const COMPAT_PORT: u16 = 7173;
 /// Unix seconds at which every test starts.
 pub(crate) const START: u64 = 1_800_000_000;
 
@@ -302,6 +304,11 @@ impl Broker {
         token_broker::server::api::router(Arc::clone(&self.state))
     }
 
+    /// The compat listener on [`COMPAT_PORT`].
+    pub(crate) fn compat(&self) -> Router {
+        token_broker::server::compat::router(Arc::clone(&self.state), COMPAT_PORT)
+    }
+
     pub(crate) fn admin(&self) -> Router {
         token_broker::server::admin::router(Arc::clone(&self.state))
     }
@@ -351,6 +358,15 @@ pub(crate) async fn ask(router: &Router, request: Request<Body>) -> (u16, Header
 
 pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).unwrap()
+}
+
+/// A request to the compat listener, as an application of the pod makes it.
+pub(crate) fn from_pod(path: &str, fields: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::get(path).header("host", format!("127.0.0.1:{COMPAT_PORT}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(Body::empty()).unwrap()
 }
 
 pub(crate) fn post(path: &str, body: impl Into<Body>) -> Request<Body> {

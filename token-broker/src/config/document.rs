@@ -5,7 +5,7 @@ use std::path::Path;
 use policy::{cloud::Cloud, cloud::ORGANIZATIONS, cloud::is_tenant_id, document};
 
 use super::{
-    Authority, Config, Errors, access,
+    Authority, Config, Errors, access, compat,
     environment::Environment,
     identity, key_snapshot, listen,
     raw::{RawAuthority, RawConfig},
@@ -35,14 +35,16 @@ pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Con
     let (raw, found) = document::read::<RawConfig>(document);
     let mut errors = Errors(found);
     let proxy = errors.keep(Proxy::from_environment(environment));
-    let Some(raw) = raw else {
+    let Some(mut raw) = raw else {
         return Err(errors.or("", "not a configuration"));
     };
+    let raw_compat = raw.listen.as_mut().and_then(|listen| listen.compat.take());
     let authorities = authorities(raw.authorities, &mut errors);
     let named = raw.identities.iter().flat_map(|all| all.keys().cloned()).collect();
     let access = access::access(raw.identity_access, raw.pod, &named, environment, &mut errors);
     let identities = identity::identities(raw.identities, environment, &mut errors);
-    let listen = listen::listen(raw.listen, &mut errors);
+    let mut listen = listen::listen(raw.listen, &mut errors);
+    let compat = compat::compat(raw_compat, listen.as_mut(), &identities, &mut errors);
     let key_snapshot = key_snapshot::key_snapshot(raw.key_snapshot, &mut errors);
     if authorities.is_empty() && identities.is_empty() && errors.is_empty() {
         errors.push("", "nothing to do; expected `authorities`, `identities`, or both");
@@ -54,6 +56,7 @@ pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Con
             access,
             listen,
             key_snapshot,
+            compat,
             ca_file: raw.ca_file.map(Into::into),
             proxy,
         }),

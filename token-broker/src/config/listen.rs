@@ -28,7 +28,7 @@ pub(super) fn listen(raw: Option<RawListen>, errors: &mut Errors) -> Option<List
     {
         errors.push("listen.admin", "expected another address than that of `listen.api.tcp`");
     }
-    Some(Listen { api: api?, admin: admin? })
+    Some(Listen { api: api?, admin: admin?, compat: None })
 }
 
 /// The socket, for the broker's own user and Istio's proxy.
@@ -105,7 +105,7 @@ fn allow_uids(raw: Option<Vec<Option<u32>>>, errors: &mut Errors) -> Vec<u32> {
     uids
 }
 
-fn address(text: &str, path: &str, errors: &mut Errors) -> Option<SocketAddr> {
+pub(super) fn address(text: &str, path: &str, errors: &mut Errors) -> Option<SocketAddr> {
     let parsed = text.parse().ok();
     if parsed.is_none() {
         errors.push(path, "expected an address and port, such as 127.0.0.1:7172");

@@ -22,7 +22,7 @@ pub struct RawConfig {
     pub identity_access: Option<Vec<Option<RawAccess>>>,
     /// How the broker knows what its pod is, for `identity_access`.
     pub pod: Option<RawPod>,
-    /// Where the broker listens. Its change needs a restart.
+    /// Where the broker listens. Another address needs a restart.
     pub listen: Option<RawListen>,
     /// Keeps the signing keys in a file too, so that a broker that starts while Entra cannot be
     /// reached has some. Its change needs a restart.
@@ -236,6 +236,37 @@ pub struct RawListen {
     /// Address of `/healthz`, `/readyz`, `/metrics` and the status page, which hold nothing
     /// secret. Without it `127.0.0.1:7172`; for probes and scraping `0.0.0.0:7172`.
     pub admin: Option<String>,
+    /// Endpoints in the shapes that applications know already. Without it there are none.
+    pub compat: Option<RawCompat>,
+}
+
+/// The compat listener: an address, and one or more families of endpoints.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "`address`, `trust_whole_pod` and endpoints")]
+pub struct RawCompat {
+    /// Loopback address, as in `127.0.0.1:7173`. Every process of the pod can have the tokens of
+    /// the identities that are named here. Required.
+    pub address: Option<String>,
+    /// Must be `true`: says that whoever runs in the pod may have these tokens.
+    pub trust_whole_pod: Option<bool>,
+    /// The managed identity endpoints of Azure's virtual machines and of App Service.
+    pub managed_identity: Option<RawManagedIdentityEndpoint>,
+}
+
+/// The managed identity endpoints of Azure's virtual machines and of App Service.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "`identities`, and perhaps `default`")]
+pub struct RawManagedIdentityEndpoint {
+    /// The identities whose tokens are handed out here, by name; a request chooses by client id
+    /// (of a managed identity by the id that it is configured with). Required, at least one.
+    pub identities: Option<Vec<Option<String>>>,
+    /// Which of them a request gets that names none. Without it such a request is refused.
+    pub default: Option<String>,
+    /// Path of the file with the value of `X-IDENTITY-HEADER`, which must not be readable by
+    /// everyone. Without it the App Service form is not served.
+    pub identity_header_file: Option<String>,
 }
 
 /// The api listener: either `unix`, or `tcp` with `trust_whole_pod`.

@@ -79,7 +79,7 @@ struct RefusedIdentity {
 ///
 /// An identity that fails later is named but does not take the pod out of service: the tokens it
 /// holds are still good, and inbound traffic does not need them.
-fn readiness(state: &State, Serving { tokens, keys, access }: &Serving) -> Readiness {
+fn readiness(state: &State, Serving { tokens, keys, access, .. }: &Serving) -> Readiness {
     let without_keys: Vec<String> = keys
         .ages()
         .into_iter()
@@ -129,7 +129,7 @@ async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    let Serving { tokens, keys, access: _ } = state.serving();
+    let Serving { tokens, keys, .. } = state.serving();
     for (issuer, age, keys) in keys.ages() {
         state.metrics.key_set(&issuer, age, keys);
     }
@@ -153,7 +153,7 @@ async fn status(Shared(state): Shared<Arc<State>>) -> Response {
 fn status_text(state: &State) -> String {
     let serving = state.serving();
     let readiness = readiness(state, &serving);
-    let Serving { tokens, keys, access } = serving;
+    let Serving { tokens, keys, access, .. } = serving;
     let mut page = format!(
         "entra token broker {}\n{}\n\nkeys\n",
         env!("CARGO_PKG_VERSION"),

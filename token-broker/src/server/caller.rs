@@ -22,9 +22,14 @@ use crate::failure::failure;
 const NAME: &str = "token-broker";
 /// Written by browsers (Fetch §3.2, Fetch Metadata) and by proxies (RFC 7239, RFC 9110 §7.6.3).
 /// Envoy sends a filter's calls without them and adds `x-envoy-*` alone (seen with 1.40).
-const OF_OTHERS: [&str; 5] = ["origin", "forwarded", "x-forwarded-for", "x-forwarded-host", "via"];
+pub(super) const OF_OTHERS: [&str; 5] =
+    ["origin", "forwarded", "x-forwarded-for", "x-forwarded-host", "via"];
 /// How the names of the Fetch Metadata fields begin.
 const OF_BROWSERS: &str = "sec-fetch-";
+/// Why such a request is refused.
+pub(super) const OF_A_STRANGER: &str = "the request came by way of a browser or a proxy";
+/// Why one for another `Host` is.
+pub(super) const FOR_ANOTHER_HOST: &str = "the request is for another host";
 
 /// Lets through what may come from Envoy.
 pub(super) async fn judge(request: Request, next: Next) -> Response {
@@ -36,26 +41,32 @@ pub(super) async fn judge(request: Request, next: Next) -> Response {
 }
 
 fn refusal(uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
-    let names = || headers.keys().map(header::HeaderName::as_str);
-    if names().any(|name| OF_OTHERS.contains(&name) || name.starts_with(OF_BROWSERS)) {
-        return Some("the request came by way of a browser or a proxy");
+    let of_browser = |name: &str| name.starts_with(OF_BROWSERS);
+    if names(headers).any(|name| OF_OTHERS.contains(&name) || of_browser(name)) {
+        return Some(OF_A_STRANGER);
     }
+    let ours = host(uri, headers).is_some_and(|host| host.host() == NAME || is_loopback(&host));
+    (!ours).then_some(FOR_ANOTHER_HOST)
+}
+
+/// The names of the fields, in lower case.
+pub(super) fn names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.keys().map(header::HeaderName::as_str)
+}
+
+/// The one host that the request is for; none where it says more than one, or who with.
+pub(super) fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
-    let ours = uri.authority().is_none()
-        && hosts.next().is_none()
-        && host.and_then(|host| host.parse::<Authority>().ok()).is_some_and(|host| is_ours(&host));
-    (!ours).then_some("the request is for another host")
+    let only = uri.authority().is_none() && hosts.next().is_none();
+    host.filter(|host| only && !host.contains('@')).and_then(|host| host.parse().ok())
 }
 
 /// A name that leads elsewhere for others is how a browser is brought here (DNS rebinding).
-fn is_ours(authority: &Authority) -> bool {
+pub(super) fn is_loopback(authority: &Authority) -> bool {
     let host = authority.host();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    !authority.as_str().contains('@')
-        && (host == NAME
-            || host.eq_ignore_ascii_case("localhost")
-            || address.is_ok_and(|address| address.is_loopback()))
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

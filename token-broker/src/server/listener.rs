@@ -20,7 +20,7 @@ const DIRECTORY_MODE: u32 = 0o750;
 pub(super) enum Bound {
     /// The api listener on its socket.
     Socket { listener: UnixListener, allow_uids: Vec<u32>, _place: Place },
-    /// A TCP listener, `api` or `admin`.
+    /// A TCP listener: `api`, `admin` or `compat`.
     Tcp { listener: TcpListener, name: &'static str },
 }
 
@@ -70,6 +70,14 @@ impl std::error::Error for BindError {}
 impl Bound {
     pub(super) async fn admin(address: SocketAddr) -> Result<Self, BindError> {
         Self::tcp(address, "admin").await
+    }
+
+    pub(super) async fn compat(address: SocketAddr) -> Result<Self, BindError> {
+        tracing::warn!(
+            %address,
+            "the compat listener is on: every process of the pod can have its tokens"
+        );
+        Self::tcp(address, "compat").await
     }
 
     pub(super) async fn api(api: &Api) -> Result<Self, BindError> {

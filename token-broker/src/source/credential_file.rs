@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 16 * 1024;
 
 /// Who may be able to read the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Readers {
+pub(crate) enum Readers {
     /// Not everyone: a secret that lasts is protected by its mode.
     NotEveryone,
     /// Anyone: the kubelet writes projected tokens so, and they end soon.
@@ -25,7 +25,7 @@ pub(super) enum Readers {
 
 /// What the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// A secret or a token: one line, whose end does not count.
     Line,
     /// PEM (RFC 7468).
@@ -44,14 +44,14 @@ enum Unusable {
 }
 
 /// A credential in a file.
-pub(super) struct CredentialFile {
+pub(crate) struct CredentialFile {
     path: PathBuf,
     readers: Readers,
     content: Content,
 }
 
 impl CredentialFile {
-    pub(super) fn new(path: PathBuf, readers: Readers, content: Content) -> Self {
+    pub(crate) fn new(path: PathBuf, readers: Readers, content: Content) -> Self {
         Self { path, readers, content }
     }
 
@@ -66,7 +66,7 @@ impl CredentialFile {
     }
 
     /// What the file holds now.
-    pub(super) async fn read(&self) -> Result<Secret, TypedError> {
+    pub(crate) async fn read(&self) -> Result<Secret, TypedError> {
         let (path, readers, content) = (self.path.clone(), self.readers, self.content);
         let outcome = tokio::task::spawn_blocking(move || read_now(&path, readers, content))
             .await

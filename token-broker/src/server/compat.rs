@@ -1,0 +1,77 @@
+//! The compat listener: tokens in the shapes that applications know already, so that they come
+//! along unchanged.
+//!
+//! Every process of the pod can connect here. So each family of endpoints hands out the tokens of
+//! the identities that the configuration names for it, and `guard` refuses what has come by way of
+//! a browser or a proxy, before anything is looked at. The tokens are those of `tokens`, got and
+//! limited as everybody's.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State as Shared},
+    http::{StatusCode, Uri},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::get,
+};
+
+mod app_service;
+mod guard;
+mod imds;
+mod managed_identity;
+mod query;
+mod refused;
+
+use refused::{Refused, Shape};
+
+use super::State;
+
+/// IMDS (learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token).
+const IMDS: &str = "/metadata/identity/oauth2/token";
+/// App Service: the path is the platform's choice, told in `IDENTITY_ENDPOINT`.
+const APP_SERVICE: &str = "/msi/token";
+/// Both, with the slash that some clients write at the end.
+const WITH_SLASH: [&str; 2] = ["/metadata/identity/oauth2/token/", "/msi/token/"];
+
+/// The routes of a listener on this port.
+pub fn router(state: Arc<State>, port: u16) -> Router {
+    let [imds_with_slash, app_service_with_slash] = WITH_SLASH;
+    Router::new()
+        .route(IMDS, get(imds::token))
+        .route(imds_with_slash, get(imds::token))
+        .route(APP_SERVICE, get(app_service::token))
+        .route(app_service_with_slash, get(app_service::token))
+        .method_not_allowed_fallback(async |uri: Uri| {
+            Shape::of(uri.path()).answer(Refused::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "the endpoint does not take this method",
+            ))
+        })
+        .fallback(async |uri: Uri| Shape::of(uri.path()).answer(Refused::not_served()))
+        .layer(from_fn_with_state(port, judge))
+        .layer(from_fn_with_state(Arc::clone(&state), count))
+        .with_state(state)
+}
+
+/// Lets through what may come from an application of the pod.
+async fn judge(Shared(port): Shared<u16>, request: Request, next: Next) -> Response {
+    match guard::refusal(request.uri(), request.headers(), port) {
+        Some(refused) => Shape::of(request.uri().path()).answer(refused),
+        None => next.run(request).await,
+    }
+}
+
+async fn count(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    let [imds_with_slash, app_service_with_slash] = WITH_SLASH;
+    let route = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
+        Some(path) if path == IMDS || path == imds_with_slash => IMDS,
+        Some(path) if path == APP_SERVICE || path == app_service_with_slash => APP_SERVICE,
+        _ => "unknown",
+    };
+    let response = next.run(request).await;
+    state.metrics.request_answered("compat", route, response.status().as_u16());
+    response
+}

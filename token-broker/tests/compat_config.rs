@@ -1,0 +1,102 @@
+//! The compat listener's configuration: what is wrong is told, and nothing is widened unasked.
+
+use std::net::SocketAddr;
+
+use token_broker::config::{Compat, KnownBy};
+
+use crate::{
+    compat_imds::{ALL, config, text},
+    support::CLIENT,
+};
+
+/// The paths of the errors, each with words of its message.
+fn check(text: &str, expected: &[(&str, &str)]) {
+    let mut errors = config(text).expect_err(text);
+    errors.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, (path, words)) in errors.iter().zip(expected) {
+        assert_eq!(error.path, path);
+        assert!(error.message.contains(words), "{error}");
+    }
+}
+
+fn with(endpoint: &str) -> String {
+    text("/s", endpoint)
+}
+
+#[test]
+fn a_good_configuration_is_read_in_full() {
+    let read = config(&with(&format!("{ALL}, identity_header_file: /h"))).unwrap();
+    assert_eq!(read.listen.compat, Some(SocketAddr::from(([127, 0, 0, 1], 7173))));
+    let endpoint = read.compat.managed_identity.unwrap();
+    assert_eq!(endpoint.default.as_deref(), Some("default"));
+    assert_eq!(endpoint.identity_header_file, Some("/h".into()));
+    assert_eq!(endpoint.identities.len(), 5);
+    assert_eq!(endpoint.identities[0].known_by, KnownBy::ClientId(CLIENT.to_owned()));
+    assert_eq!(endpoint.identities[4].known_by, KnownBy::Nothing);
+}
+
+#[test]
+fn b01_without_a_word_about_it_there_is_no_compat_listener() {
+    let all = with(ALL);
+    let (without, _) = all.split_once("listen:").unwrap();
+    let read = config(without).unwrap();
+    assert_eq!((read.listen.compat, read.compat), (None, Compat::default()));
+}
+
+#[test]
+fn b01_the_compat_listeners_trust_is_never_widened_unasked() {
+    let all = with(ALL);
+    let address = "listen.compat.address";
+    check(
+        &all.replace("trust_whole_pod: true", ""),
+        &[("listen.compat.trust_whole_pod", "every process")],
+    );
+    check(
+        &all.replace("trust_whole_pod: true", "trust_whole_pod: false"),
+        &[("listen.compat.trust_whole_pod", "every process")],
+    );
+    check(&all.replace("127.0.0.1:7173", "0.0.0.0:7173"), &[(address, "loopback")]);
+    check(&all.replace("127.0.0.1:7173", "'[::]:7173'"), &[(address, "loopback")]);
+    check(&all.replace("127.0.0.1:7173", "7173"), &[(address, "invalid type")]);
+    check(&all.replace("127.0.0.1:7173", "localhost:7173"), &[(address, "address and port")]);
+    // The admin listener's.
+    check(&all.replace("127.0.0.1:7173", "127.0.0.1:7172"), &[(address, "of its own")]);
+    let api = "listen:\n  api: {tcp: '127.0.0.1:7173', trust_whole_pod: true}";
+    check(&all.replace("listen:", api), &[(address, "of its own")]);
+}
+
+#[test]
+fn b05_only_identities_that_can_be_told_apart_are_offered() {
+    let identities = "listen.compat.managed_identity.identities";
+    let at = |index: usize| format!("{identities}[{index}]");
+    check(
+        &with("default: default"),
+        &[
+            (identities, "at least one"),
+            ("listen.compat.managed_identity.default", "one of `identities`"),
+        ],
+    );
+    check(&with("identities: []"), &[(identities, "at least one")]);
+    check(&with("identities: [default, other]"), &[(&at(1), "no such identity")]);
+    check(&with("identities: [default, default]"), &[(&at(1), "twice")]);
+    check(&with("identities: [default, null]"), &[(&at(1), "missing")]);
+    check(
+        &with("identities: [batch], default: default"),
+        &[("listen.compat.managed_identity.default", "one of `identities`")],
+    );
+    check(
+        &with("identities: [batch], identity_header_file: ''"),
+        &[("listen.compat.managed_identity.identity_header_file", "path of a file")],
+    );
+    let twins = with("identities: [default, hidden]").replace(
+        "client_id: 72f988bf-86f1-41af-91ab-2d7cd011db47",
+        &format!("client_id: {CLIENT}"),
+    );
+    check(&twins, &[(&at(1), "has the id of `default`")]);
+    // What is wrong with the identity itself is said once.
+    let wrong = with("identities: [machine]").replace("system_assigned: true", "");
+    check(&wrong, &[("identities.machine.managed_identity", "exactly one")]);
+}
