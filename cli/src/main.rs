@@ -16,7 +16,6 @@ mod output;
 mod policy_file;
 mod request;
 mod schema;
-mod signature;
 mod test;
 mod test_claims;
 mod test_key;

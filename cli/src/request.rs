@@ -20,8 +20,9 @@ use policy::{
     time::UnixTime,
     token_store::TokenCallResult,
 };
+use token_broker::signature;
 
-use crate::{key_file, output::Failure, signature};
+use crate::{key_file, output::Failure};
 
 /// A request as a person describes it.
 #[derive(Debug, Default)]

@@ -19,7 +19,9 @@ mod listen;
 pub mod raw;
 mod source;
 
-pub use compat::{Compat, KnownBy, ManagedIdentityEndpoint, Offered};
+pub use compat::{
+    AuthSidecar, Callers, Compat, DownstreamApi, KnownBy, ManagedIdentityEndpoint, Offered, TokenOf,
+};
 use environment::Environment;
 
 use crate::{access::Entry, entra::claims::Capability, https::proxy::Proxy, pod};

@@ -27,9 +27,11 @@ pub mod pod;
 pub mod refresh;
 pub mod reload;
 pub mod server;
+pub mod signature;
 pub mod source;
 pub mod time;
 pub mod tokens;
+pub mod validation;
 
 use access::Standing;
 use config::{Config, Identity, Source, environment::Environment};

@@ -10,7 +10,8 @@ use policy::document::ConfigError;
 use token_broker::{
     access::Evidence,
     config::{
-        Api, Application, Compat, Config, Credential, ManagedIdentity, Source, document,
+        Api, Application, Compat, Config, Credential, DownstreamApi, ManagedIdentity, Source,
+        TokenOf, document,
         environment::{Environment, ProcessEnvironment},
         from_environment,
     },
@@ -251,6 +252,20 @@ fn offered(compat: &Compat) -> Vec<String> {
         };
         let names = names.join(" ");
         lines.push(format!("  {names}, by managed identity endpoints ({form}); {default}"));
+    }
+    if let Some(sidecar) = &compat.auth_sidecar {
+        for (name, DownstreamApi { identity, scope, token, .. }) in &sidecar.apis {
+            let whose = match token {
+                TokenOf::Caller => "the caller's or the application's token",
+                TokenOf::Application => "the application's token",
+            };
+            lines
+                .push(format!("  {identity}, by auth sidecar endpoints: {name}, {whose}, {scope}"));
+        }
+        if let Some(callers) = &sidecar.callers {
+            let audiences = callers.audiences.0.join(" ");
+            lines.push(format!("  and validates callers' tokens for {audiences}"));
+        }
     }
     lines
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use token_broker::config::{Compat, KnownBy};
+use token_broker::config::{Compat, KnownBy, TokenOf};
 
 use crate::{
     compat_imds::{ALL, config, text},
@@ -99,4 +99,74 @@ fn b05_only_identities_that_can_be_told_apart_are_offered() {
     // What is wrong with the identity itself is said once.
     let wrong = with("identities: [machine]").replace("system_assigned: true", "");
     check(&wrong, &[("identities.machine.managed_identity", "exactly one")]);
+}
+
+fn with_sidecar(sidecar: &str) -> String {
+    with(ALL).replace("identities:\n  default", "authorities: [{cloud: public, tenants: [72f988bf-86f1-41af-91ab-2d7cd011db47]}]\nidentities:\n  default")
+        .replace(&format!("managed_identity: {{{ALL}}}"), &format!("auth_sidecar: {{{sidecar}}}"))
+}
+
+const CALLERS: &str = "tenants: [72f988bf-86f1-41af-91ab-2d7cd011db47], audiences: ['api://a', b]";
+const GRAPH: &str = "identity: default, scope: https://graph.microsoft.com/.default";
+
+#[test]
+fn the_auth_sidecars_configuration_is_read_in_full() {
+    let text = with_sidecar(&format!(
+        "callers: {{{CALLERS}, scopes: [s]}}, \
+         apis: {{graph: {{{GRAPH}}}, app: {{{GRAPH}, request_app_token: true}}}}"
+    ));
+    let sidecar = config(&text).unwrap().compat.auth_sidecar.unwrap();
+    let callers = sidecar.callers.unwrap();
+    assert_eq!(
+        (callers.audiences.0, callers.scopes),
+        (vec!["api://a".into(), "b".into()], vec!["s".to_owned()])
+    );
+    let tokens: Vec<_> =
+        sidecar.apis.iter().map(|(name, api)| (name.as_str(), api.token)).collect();
+    assert_eq!(tokens, [("app", TokenOf::Application), ("graph", TokenOf::Caller)]);
+    assert_eq!(sidecar.apis["app"].tenant.as_deref(), Some("72f988bf-86f1-41af-91ab-2d7cd011db47"));
+}
+
+#[test]
+fn b05_the_auth_sidecar_offers_what_its_configuration_can_keep() {
+    let at = |member: &str| format!("listen.compat.auth_sidecar{member}");
+    let api = |api: &str| with_sidecar(&format!("apis: {{a: {{{api}}}}}"));
+    let callers = |callers: &str| with_sidecar(&format!("callers: {{{callers}}}"));
+    check(&with_sidecar(""), &[(&at(""), "serves nothing")]);
+    check(
+        &with_sidecar("apis: {'a/b': {}}"),
+        &[
+            (&at(".apis.a/b"), "letters"),
+            (&at(".apis.a/b.identity"), "missing"),
+            (&at(".apis.a/b.scope"), "missing"),
+        ],
+    );
+    check(&api("identity: none, scope: a/.default"), &[(&at(".apis.a.identity"), "no such")]);
+    check(
+        &api("identity: default, scope: a/.default, request_app_token: true"),
+        &[(&at(".apis.a.scope"), "not among the scopes")],
+    );
+    check(
+        &callers(""),
+        &[(&at(".callers.audiences"), "missing"), (&at(".callers.tenants"), "missing")],
+    );
+    check(
+        &callers("tenants: [common], audiences: ['a b'], scopes: []"),
+        &[
+            (&at(".callers.audiences[0]"), "client id"),
+            (&at(".callers.scopes"), "a scope"),
+            (&at(".callers.tenants[0]"), "lower-case GUIDs"),
+        ],
+    );
+    let keys = "no entry of `authorities`";
+    check(
+        &callers("tenants: [organizations], audiences: [a]"),
+        &[(&at(".callers.tenants[0]"), keys)],
+    );
+    check(&callers(&format!("{CALLERS}, cloud: china")), &[(&at(".callers.tenants[0]"), keys)]);
+    let any = callers(CALLERS).replace(
+        "cloud: public, tenants: [72f988bf-86f1-41af-91ab-2d7cd011db47]",
+        "cloud: public, tenants: [organizations]",
+    );
+    config(&any).unwrap();
 }

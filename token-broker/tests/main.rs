@@ -17,6 +17,7 @@ mod challenges;
 mod cluster_keys;
 mod command;
 mod compat_app_service;
+mod compat_auth_sidecar;
 mod compat_config;
 mod compat_imds;
 mod compat_listener;

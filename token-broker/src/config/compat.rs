@@ -7,8 +7,12 @@ use std::{
     path::PathBuf,
 };
 
+mod auth_sidecar;
+
+pub use auth_sidecar::{AuthSidecar, Callers, DownstreamApi, TokenOf};
+
 use super::{
-    Api, Errors, Identity, Listen, ManagedIdentity, Source,
+    Api, Authority, Errors, Identity, Listen, ManagedIdentity, Source,
     listen::address,
     raw::{RawCompat, RawManagedIdentityEndpoint},
 };
@@ -20,6 +24,8 @@ const PATH: &str = "listen.compat";
 pub struct Compat {
     /// The managed identity endpoints.
     pub managed_identity: Option<ManagedIdentityEndpoint>,
+    /// The endpoints of Microsoft's auth sidecar.
+    pub auth_sidecar: Option<AuthSidecar>,
 }
 
 /// The managed identity endpoints, of virtual machines and of App Service.
@@ -84,7 +90,7 @@ impl KnownBy {
 pub(super) fn compat(
     raw: Option<RawCompat>,
     listen: Option<&mut Listen>,
-    identities: &BTreeMap<String, Identity>,
+    (authorities, identities): (&[Authority], &BTreeMap<String, Identity>),
     errors: &mut Errors,
 ) -> Compat {
     let Some(raw) = raw else { return Compat::default() };
@@ -102,13 +108,17 @@ pub(super) fn compat(
         }
         listen.compat = Some(address);
     }
-    let none = raw.managed_identity.is_none();
-    if none && !errors.reported_at(&format!("{PATH}.managed_identity")) {
-        errors.push(PATH, "serves nothing; expected `managed_identity`");
+    let families = ["managed_identity", "auth_sidecar"].map(|family| format!("{PATH}.{family}"));
+    let none = raw.managed_identity.is_none() && raw.auth_sidecar.is_none();
+    if none && !families.iter().any(|family| errors.reported_at(family)) {
+        errors.push(PATH, "serves nothing; expected `managed_identity`, `auth_sidecar`, or both");
     }
-    let managed_identity =
-        raw.managed_identity.map(|raw| managed_identity(raw, identities, errors));
-    Compat { managed_identity }
+    Compat {
+        managed_identity: raw.managed_identity.map(|raw| managed_identity(raw, identities, errors)),
+        auth_sidecar: raw
+            .auth_sidecar
+            .map(|raw| auth_sidecar::auth_sidecar(raw, authorities, identities, errors)),
+    }
 }
 
 fn loopback(text: Option<String>, errors: &mut Errors) -> Option<SocketAddr> {

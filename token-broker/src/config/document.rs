@@ -44,7 +44,8 @@ pub fn read(text: &str, environment: &dyn Environment) -> Result<Config, Vec<Con
     let access = access::access(raw.identity_access, raw.pod, &named, environment, &mut errors);
     let identities = identity::identities(raw.identities, environment, &mut errors);
     let mut listen = listen::listen(raw.listen, &mut errors);
-    let compat = compat::compat(raw_compat, listen.as_mut(), &identities, &mut errors);
+    let compat =
+        compat::compat(raw_compat, listen.as_mut(), (&authorities, &identities), &mut errors);
     let key_snapshot = key_snapshot::key_snapshot(raw.key_snapshot, &mut errors);
     if authorities.is_empty() && identities.is_empty() && errors.is_empty() {
         errors.push("", "nothing to do; expected `authorities`, `identities`, or both");

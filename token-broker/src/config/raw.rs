@@ -252,6 +252,50 @@ pub struct RawCompat {
     pub trust_whole_pod: Option<bool>,
     /// The managed identity endpoints of Azure's virtual machines and of App Service.
     pub managed_identity: Option<RawManagedIdentityEndpoint>,
+    /// The endpoints of Microsoft's auth sidecar.
+    pub auth_sidecar: Option<RawAuthSidecar>,
+}
+
+/// The endpoints of Microsoft's auth sidecar.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "`callers`, `apis`, or both")]
+pub struct RawAuthSidecar {
+    /// Whose tokens are validated. Without it `/Validate` and `/AuthorizationHeader/{api}` are not
+    /// served.
+    pub callers: Option<RawCallers>,
+    /// The APIs that headers are made for, by the name in the path.
+    pub apis: Option<BTreeMap<String, Option<RawDownstreamApi>>>,
+}
+
+/// Whose tokens the auth sidecar's endpoints accept.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "`tenants` and `audiences`")]
+pub struct RawCallers {
+    /// `public` (the default), `us-government` or `china`.
+    pub cloud: Option<String>,
+    /// Tenant ids (GUIDs in lower case) whose keys `authorities` keeps, or `organizations` alone.
+    /// Required.
+    pub tenants: Option<Vec<Option<String>>>,
+    /// What the application is called in a token's `aud`, each spelling. Required.
+    pub audiences: Option<Vec<Option<String>>>,
+    /// Scopes of which a token must have one. Without it any user's and any application's token of
+    /// the audience is valid, as with the original.
+    pub scopes: Option<Vec<Option<String>>>,
+}
+
+/// An API that headers are made for.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "`identity` and `scope`")]
+pub struct RawDownstreamApi {
+    /// Name of the identity. Required.
+    pub identity: Option<String>,
+    /// The scope, as the identity lists it. Required.
+    pub scope: Option<String>,
+    /// `true`: the application's own token, also where a caller's token is there. Default `false`.
+    pub request_app_token: Option<bool>,
 }
 
 /// The managed identity endpoints of Azure's virtual machines and of App Service.

@@ -14,13 +14,15 @@ use axum::{
     http::{StatusCode, Uri},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::get,
+    routing::{any, get},
 };
 
 mod app_service;
+mod auth_sidecar;
 mod guard;
 mod imds;
 mod managed_identity;
+pub(crate) mod overrides;
 mod query;
 mod refused;
 
@@ -32,7 +34,25 @@ use super::State;
 const IMDS: &str = "/metadata/identity/oauth2/token";
 /// App Service: the path is the platform's choice, told in `IDENTITY_ENDPOINT`.
 const APP_SERVICE: &str = "/msi/token";
-/// Both, with the slash that some clients write at the end.
+/// Microsoft's auth sidecar.
+const VALIDATE: &str = "/Validate";
+const HEADER_OF_CALLER: &str = "/AuthorizationHeader/{api}";
+const HEADER_OF_APPLICATION: &str = "/AuthorizationHeaderUnauthenticated/{api}";
+const CALL_FOR_CALLER: &str = "/DownstreamApi/{api}";
+const CALL_FOR_APPLICATION: &str = "/DownstreamApiUnauthenticated/{api}";
+const HEALTH: &str = "/healthz";
+/// What is counted by its own name.
+const COUNTED: [&str; 8] = [
+    IMDS,
+    APP_SERVICE,
+    VALIDATE,
+    HEADER_OF_CALLER,
+    HEADER_OF_APPLICATION,
+    CALL_FOR_CALLER,
+    CALL_FOR_APPLICATION,
+    HEALTH,
+];
+/// Both managed identity endpoints, with the slash that some clients write at the end.
 const WITH_SLASH: [&str; 2] = ["/metadata/identity/oauth2/token/", "/msi/token/"];
 
 /// The routes of a listener on this port.
@@ -43,6 +63,12 @@ pub fn router(state: Arc<State>, port: u16) -> Router {
         .route(imds_with_slash, get(imds::token))
         .route(APP_SERVICE, get(app_service::token))
         .route(app_service_with_slash, get(app_service::token))
+        .route(VALIDATE, get(auth_sidecar::validated))
+        .route(HEADER_OF_CALLER, get(auth_sidecar::header_of_caller))
+        .route(HEADER_OF_APPLICATION, get(auth_sidecar::header_of_application))
+        .route(CALL_FOR_CALLER, any(auth_sidecar::makes_no_calls))
+        .route(CALL_FOR_APPLICATION, any(auth_sidecar::makes_no_calls))
+        .route(HEALTH, get(auth_sidecar::healthy))
         .method_not_allowed_fallback(async |uri: Uri| {
             Shape::of(uri.path()).answer(Refused::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -65,12 +91,9 @@ async fn judge(Shared(port): Shared<u16>, request: Request, next: Next) -> Respo
 }
 
 async fn count(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let [imds_with_slash, app_service_with_slash] = WITH_SLASH;
-    let route = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
-        Some(path) if path == IMDS || path == imds_with_slash => IMDS,
-        Some(path) if path == APP_SERVICE || path == app_service_with_slash => APP_SERVICE,
-        _ => "unknown",
-    };
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let path = path.map(|path| path.strip_suffix('/').unwrap_or(path));
+    let route = COUNTED.into_iter().find(|counted| path == Some(counted)).unwrap_or("unknown");
     let response = next.run(request).await;
     state.metrics.request_answered("compat", route, response.status().as_u16());
     response

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 /// Longest piece of a name that is told back, in characters.
-const MAX_TOLD: usize = 64;
+const MAX_TOLD: usize = 128;
 
 /// The parameters of one request.
 #[derive(Debug)]
@@ -15,13 +15,28 @@ pub(super) struct Query(BTreeMap<String, String>);
 impl Query {
     /// Reads a query of these names; or what is wrong with it, for the caller.
     pub(super) fn read(query: Option<&str>, known: &[&str]) -> Result<Self, String> {
+        Self::read_by(query, known, str::to_owned)
+    }
+
+    /// The same for names that are compared without case; `known` is in lower case.
+    pub(super) fn read_any_case(query: Option<&str>, known: &[&str]) -> Result<Self, String> {
+        Self::read_by(query, known, |name| name.to_ascii_lowercase())
+    }
+
+    fn read_by(
+        query: Option<&str>,
+        known: &[&str],
+        spelt: impl Fn(&str) -> String,
+    ) -> Result<Self, String> {
         let mut parameters = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            if !known.contains(&name.as_ref()) {
+            let name = spelt(&name);
+            if !known.contains(&name.as_str()) {
                 return Err(format!("unknown parameter: {}", told(&name)));
             }
-            if parameters.insert(name.to_string(), value.into_owned()).is_some() {
-                return Err(format!("parameter more than once: {name}"));
+            let twice = format!("parameter more than once: {name}");
+            if parameters.insert(name, value.into_owned()).is_some() {
+                return Err(twice);
             }
         }
         Ok(Self(parameters))
@@ -34,7 +49,7 @@ impl Query {
 }
 
 /// A foreign name, made harmless.
-pub(super) fn told(name: &str) -> String {
+fn told(name: &str) -> String {
     crate::failure::sanitised(name).chars().take(MAX_TOLD).collect()
 }
 
@@ -56,6 +71,6 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap_err(), expected);
         }
-        assert!(read(&"x".repeat(1_000)).unwrap_err().len() < 100);
+        assert!(read(&"x".repeat(1_000)).unwrap_err().len() < 200);
     }
 }

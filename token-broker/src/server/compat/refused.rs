@@ -20,10 +20,14 @@ pub(super) struct Refused {
     /// One word.
     error: String,
     /// For a person; nothing secret.
-    description: String,
+    pub(super) description: String,
     /// Seconds.
-    retry_after: Option<u64>,
+    pub(super) retry_after: Option<u64>,
     correlation_id: Option<String>,
+    /// What Entra wants more of a user: JSON text.
+    pub(super) claims: Option<String>,
+    /// For `WWW-Authenticate`.
+    pub(super) challenge: Option<String>,
 }
 
 impl Refused {
@@ -34,6 +38,8 @@ impl Refused {
             description: description.into(),
             retry_after: None,
             correlation_id: None,
+            claims: None,
+            challenge: None,
         }
     }
 
@@ -66,6 +72,8 @@ impl From<TypedError> for Refused {
             retry_after: refused.retry_after,
             correlation_id: refused.correlation_id,
             description: refused.error,
+            claims: None,
+            challenge: None,
         }
     }
 }
@@ -77,32 +85,59 @@ pub(super) enum Shape {
     Imds,
     /// `statusCode` and `message`.
     AppService,
+    /// A problem document (RFC 9457), as ASP.NET has it.
+    Problem,
 }
 
 impl Shape {
     /// By the path, for what is refused before an endpoint is found.
     pub(super) fn of(path: &str) -> Self {
-        if path.starts_with("/msi/") { Self::AppService } else { Self::Imds }
+        match path.split('/').nth(1) {
+            Some("metadata") => Self::Imds,
+            Some("msi") => Self::AppService,
+            _ => Self::Problem,
+        }
     }
 
     pub(super) fn answer(self, refused: Refused) -> Response {
-        let Refused { status, error, description, retry_after, correlation_id } = refused;
-        let mut body = match self {
-            Self::Imds => json!({"error": error, "error_description": description}),
-            Self::AppService => json!({
-                "statusCode": status.as_u16(), "message": description, "error": error,
-            }),
+        let Refused { status, error, description, correlation_id, claims, .. } = &refused;
+        let (mut body, id) = match self {
+            Self::Imds => {
+                (json!({"error": error, "error_description": description}), "correlation_id")
+            }
+            Self::AppService => (
+                json!({"statusCode": status.as_u16(), "message": description, "error": error}),
+                "correlationId",
+            ),
+            Self::Problem => (
+                json!({
+                    "type": "about:blank",
+                    "title": status.canonical_reason(),
+                    "status": status.as_u16(),
+                    "detail": description,
+                    "errorCode": error,
+                }),
+                "correlationId",
+            ),
         };
-        let name = match self {
-            Self::Imds => "correlation_id",
-            Self::AppService => "correlationId",
-        };
-        if let (Some(id), Some(members)) = (correlation_id, body.as_object_mut()) {
-            members.insert(name.to_owned(), Value::String(id));
+        if let Some(members) = body.as_object_mut() {
+            for (name, value) in [(id, correlation_id), ("claims", claims)] {
+                if let Some(value) = value {
+                    members.insert(name.to_owned(), Value::String(value.clone()));
+                }
+            }
         }
-        let mut response = answer::json(status, &body);
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        let mut response = answer::json(*status, &body);
+        let headers = response.headers_mut();
+        if self == Self::Problem {
+            let problem = HeaderValue::from_static("application/problem+json");
+            headers.insert(header::CONTENT_TYPE, problem);
+        }
+        if let Some(seconds) = refused.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(Ok(challenge)) = refused.challenge.map(HeaderValue::try_from) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

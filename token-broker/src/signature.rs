@@ -3,7 +3,7 @@
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 
 /// Verifies what `policy` wants verified: a DER SubjectPublicKeyInfo, the text, its signature.
-pub(crate) fn verify(spki: &[u8], text: &[u8], signature: &[u8]) -> bool {
+pub fn verify(spki: &[u8], text: &[u8], signature: &[u8]) -> bool {
     rsa_public_key(spki).is_some_and(|key| {
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key).verify(text, signature).is_ok()
     })
