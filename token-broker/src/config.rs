@@ -10,6 +10,7 @@ use contract::Secret;
 use policy::{cloud::Cloud, document::ConfigError};
 
 mod access;
+mod auth_sidecar_environment;
 mod compat;
 pub mod document;
 pub mod environment;
@@ -20,7 +21,8 @@ pub mod raw;
 mod source;
 
 pub use compat::{
-    AuthSidecar, Callers, Compat, DownstreamApi, KnownBy, ManagedIdentityEndpoint, Offered, TokenOf,
+    AuthSidecar, Callers, Compat, DownstreamApi, KnownBy, ManagedIdentityEndpoint, Offered,
+    TokenOf, full_scope,
 };
 use environment::Environment;
 
@@ -202,12 +204,18 @@ pub enum Api {
     },
     /// Every process of the pod, which the configuration has confirmed.
     Tcp(SocketAddr),
+    /// Nobody: the broker only stands for Microsoft's auth sidecar.
+    Off,
 }
 
-/// The configuration that the azure-workload-identity variables make, without any file.
+/// The configuration that the azure-workload-identity variables make, or those of Microsoft's auth
+/// sidecar, without any file.
 pub fn from_environment(environment: &dyn Environment) -> Result<Config, Vec<ConfigError>> {
     use environment::{CLIENT_SECRET, FEDERATED_TOKEN_FILE, SCOPES, TENANT_ID};
 
+    if auth_sidecar_environment::is_there(environment) {
+        return auth_sidecar_environment::read(environment);
+    }
     let mut errors = Errors::default();
     let proxy = errors.keep(Proxy::from_environment(environment));
     let application = source::application_from_environment(environment, &mut errors);

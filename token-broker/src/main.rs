@@ -43,7 +43,8 @@ enum Command {
         /// Configuration file (YAML); its changes are followed. Without it the environment alone is
         /// the configuration:
         /// AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_FEDERATED_TOKEN_FILE or AZURE_CLIENT_SECRET,
-        /// AZURE_AUTHORITY_HOST, and ENTRA_SCOPES, required, separated by spaces.
+        /// AZURE_AUTHORITY_HOST, and ENTRA_SCOPES, required, separated by spaces; or AzureAd__* and
+        /// DownstreamApis__*, the keys of Microsoft's auth sidecar.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// What is logged: `error`, `warn`, `info`, `debug` or `trace`. No level shows a secret.
@@ -305,6 +306,7 @@ fn summary(config: &Config) -> String {
         Api::Tcp(address) => {
             format!("api: {address}: every process of the pod can have the tokens")
         }
+        Api::Off => "api: none".to_owned(),
     });
     lines.push(format!("admin: {}", config.listen.admin));
     if let Some(address) = config.listen.compat {

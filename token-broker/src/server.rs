@@ -93,7 +93,7 @@ const COMPAT: Limits =
 
 /// The listeners, bound.
 pub struct Listeners {
-    api: Bound,
+    api: Option<Bound>,
     admin: Bound,
     compat: Option<Bound>,
 }
@@ -124,16 +124,19 @@ impl Listeners {
     pub async fn serve(self, state: Arc<State>, stop: impl Future<Output = ()>) {
         let (stopping, stopped) = watch::channel(false);
         let mut serving = JoinSet::new();
-        let mut api = api::router(Arc::clone(&state));
-        if self.api.tcp_address().is_some() {
-            api = api.layer(from_fn(caller::judge));
-        }
+        let api = self.api.map(|bound| {
+            let router = api::router(Arc::clone(&state));
+            match bound.tcp_address() {
+                Some(_) => (bound, router.layer(from_fn(caller::judge)), API),
+                None => (bound, router, API),
+            }
+        });
         let compat = self.compat.and_then(|bound| {
             let port = bound.tcp_address()?.port();
             Some((bound, compat::router(Arc::clone(&state), port), COMPAT))
         });
-        let both = [(self.api, api, API), (self.admin, admin::router(Arc::clone(&state)), ADMIN)];
-        for (bound, router, limits) in both.into_iter().chain(compat) {
+        let admin = (self.admin, admin::router(Arc::clone(&state)), ADMIN);
+        for (bound, router, limits) in [admin].into_iter().chain(api).chain(compat) {
             let metrics = Arc::clone(&state.metrics);
             serving.spawn(serve_one(bound, router, limits, metrics, stopped.clone()));
         }

@@ -19,6 +19,7 @@ mod command;
 mod compat_app_service;
 mod compat_auth_sidecar;
 mod compat_config;
+mod compat_environment;
 mod compat_imds;
 mod compat_listener;
 mod config_access;

@@ -24,6 +24,10 @@ impl Environment for Pod {
         self.asked.borrow_mut().insert(name);
         Some(value.to_owned())
     }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 type Warnings = Vec<(String, String)>;
@@ -36,6 +40,12 @@ pub(super) fn read(text: &str) -> Result<(Config, Warnings), Vec<ConfigError>> {
         warnings.push((
             "listen.api.trust_whole_pod".to_owned(),
             format!("every process of the pod can get the tokens from {address}"),
+        ));
+    }
+    if let Some(address) = config.listen.compat {
+        warnings.push((
+            "listen.compat.trust_whole_pod".to_owned(),
+            format!("every process of the pod can get the tokens that are offered at {address}"),
         ));
     }
     for (name, identity) in &config.identities {

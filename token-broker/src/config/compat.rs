@@ -9,7 +9,7 @@ use std::{
 
 mod auth_sidecar;
 
-pub use auth_sidecar::{AuthSidecar, Callers, DownstreamApi, TokenOf};
+pub use auth_sidecar::{AuthSidecar, Callers, DownstreamApi, TokenOf, full_scope};
 
 use super::{
     Api, Authority, Errors, Identity, Listen, ManagedIdentity, Source,

@@ -28,6 +28,8 @@ pub const NO_PROXY: &str = "NO_PROXY";
 pub trait Environment {
     /// The value of `name`.
     fn variable(&self, name: &str) -> Option<String>;
+    /// The names of all that are set.
+    fn names(&self) -> Vec<String>;
 }
 
 /// The process's own environment.
@@ -38,11 +40,19 @@ impl Environment for ProcessEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty())
     }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
 }
 
 impl Environment for BTreeMap<&str, &str> {
     fn variable(&self, name: &str) -> Option<String> {
         self.get(name).filter(|value| !value.is_empty()).map(|value| (*value).to_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().map(|name| (*name).to_owned()).collect()
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 /// Longest id of an Azure resource.
 const MAX_RESOURCE_ID: usize = 512;
 /// Most credentials of one application.
-const MAX_CREDENTIALS: usize = 8;
+pub(super) const MAX_CREDENTIALS: usize = 8;
 
 /// The members of which an identity has exactly one.
 pub(super) struct Members {
@@ -349,7 +349,12 @@ fn chosen_cloud(
     }
 }
 
-fn guid(value: Option<String>, path: &str, expected: &str, errors: &mut Errors) -> Option<String> {
+pub(super) fn guid(
+    value: Option<String>,
+    path: &str,
+    expected: &str,
+    errors: &mut Errors,
+) -> Option<String> {
     // Portals and annotations show ids in either case; on the wire it is lower case.
     let Some(value) = value.map(|value| value.to_ascii_lowercase()) else {
         errors.missing(path, expected);

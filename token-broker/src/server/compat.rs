@@ -22,7 +22,7 @@ mod auth_sidecar;
 mod guard;
 mod imds;
 mod managed_identity;
-pub(crate) mod overrides;
+mod overrides;
 mod query;
 mod refused;
 

@@ -80,19 +80,22 @@ impl Bound {
         Self::tcp(address, "compat").await
     }
 
-    pub(super) async fn api(api: &Api) -> Result<Self, BindError> {
+    /// None where there is to be none.
+    pub(super) async fn api(api: &Api) -> Result<Option<Self>, BindError> {
         match api {
+            Api::Off => Ok(None),
             Api::Tcp(address) => {
                 tracing::warn!(
                     %address,
                     "the api listener is TCP: every process of the pod can have the tokens"
                 );
-                Self::tcp(*address, "api").await
+                Self::tcp(*address, "api").await.map(Some)
             }
             Api::Unix { path, allow_uids } => {
                 let (listener, place) = socket(path).await?;
                 tracing::info!(listener = "api", path = %path.display(), "listening");
-                Ok(Self::Socket { listener, allow_uids: allow_uids.clone(), _place: place })
+                let allow_uids = allow_uids.clone();
+                Ok(Some(Self::Socket { listener, allow_uids, _place: place }))
             }
         }
     }

@@ -14,6 +14,9 @@ use super::super::{
 };
 
 const PATH: &str = "listen.compat.auth_sidecar";
+/// Where Entra looks for a scope that names no resource
+/// (learn.microsoft.com/entra/identity-platform/scopes-oidc).
+const GRAPH: &str = "https://graph.microsoft.com/";
 
 /// The endpoints of Microsoft's auth sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +71,11 @@ pub enum TokenOf {
     Caller,
     /// The application's own.
     Application,
+}
+
+/// A scope with the resource that Entra takes it to be of; the identity's lists decide about it.
+pub fn full_scope(scope: &str) -> String {
+    if scope.contains(['/', ':']) { scope.to_owned() } else { format!("{GRAPH}{scope}") }
 }
 
 pub(super) fn auth_sidecar(

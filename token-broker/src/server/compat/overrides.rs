@@ -6,7 +6,7 @@
 //! refused by its name.
 
 use super::{query::Query, refused::Refused};
-use crate::config::{DownstreamApi, TokenOf};
+use crate::config::{DownstreamApi, TokenOf, full_scope};
 
 /// As the original, names are compared without case; these are in lower case.
 const SCOPES: &str = "optionsoverride.scopes";
@@ -24,9 +24,6 @@ const KNOWN: [&str; 8] = {
     let [path, method, content_type, accept] = OF_THE_CALL;
     [SCOPES, APP_TOKEN, TENANT, FORCE_REFRESH, path, method, content_type, accept]
 };
-
-/// Where Entra looks for a scope that names no resource.
-const GRAPH: &str = "https://graph.microsoft.com/";
 
 /// What the header is to be made of.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,11 +75,6 @@ fn flag(query: &Query, name: &str) -> Result<Option<bool>, Refused> {
     }
 }
 
-/// A scope with the resource that Entra takes it to be of; the identity's lists decide about it.
-pub(crate) fn full_scope(scope: &str) -> String {
-    if scope.contains(['/', ':']) { scope.to_owned() } else { format!("{GRAPH}{scope}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +90,7 @@ mod tests {
         };
         Asked::read(Some(query), &api)
             .map(|asked| (asked.scope, asked.token))
-            .map_err(|refused| refused.description)
+            .map_err(|refused| refused.description.into())
     }
 
     #[test]
@@ -112,7 +104,11 @@ mod tests {
                 "api://b/write".into(),
                 TokenOf::Caller,
             ),
-            ("OPTIONSOVERRIDE.scopes=User.Read", format!("{GRAPH}User.Read"), TokenOf::Caller),
+            (
+                "OPTIONSOVERRIDE.scopes=User.Read",
+                "https://graph.microsoft.com/User.Read".into(),
+                TokenOf::Caller,
+            ),
             ("optionsOverride.RequestAppToken=True", own(), TokenOf::Application),
             ("optionsOverride.RequestAppToken=false", own(), TokenOf::Caller),
             ("optionsOverride.AcquireTokenOptions.ForceRefresh=false", own(), TokenOf::Caller),

@@ -18,23 +18,23 @@ use super::super::answer;
 pub(super) struct Refused {
     pub(super) status: StatusCode,
     /// One word.
-    error: String,
+    error: Box<str>,
     /// For a person; nothing secret.
-    pub(super) description: String,
+    pub(super) description: Box<str>,
     /// Seconds.
     pub(super) retry_after: Option<u64>,
-    correlation_id: Option<String>,
+    correlation_id: Option<Box<str>>,
     /// What Entra wants more of a user: JSON text.
-    pub(super) claims: Option<String>,
+    pub(super) claims: Option<Box<str>>,
     /// For `WWW-Authenticate`.
-    pub(super) challenge: Option<String>,
+    pub(super) challenge: Option<Box<str>>,
 }
 
 impl Refused {
-    pub(super) fn new(status: StatusCode, error: &str, description: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, error: &str, description: impl Into<Box<str>>) -> Self {
         Self {
             status,
-            error: error.to_owned(),
+            error: error.into(),
             description: description.into(),
             retry_after: None,
             correlation_id: None,
@@ -44,7 +44,7 @@ impl Refused {
     }
 
     /// The caller's fault, in IMDS's word.
-    pub(super) fn invalid_request(description: impl Into<String>) -> Self {
+    pub(super) fn invalid_request(description: impl Into<Box<str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
     }
 
@@ -68,10 +68,10 @@ impl From<TypedError> for Refused {
         let word = refused.error.split([':', ' ']).next().unwrap_or_default();
         Self {
             status,
-            error: word.to_owned(),
+            error: word.into(),
             retry_after: refused.retry_after,
-            correlation_id: refused.correlation_id,
-            description: refused.error,
+            correlation_id: refused.correlation_id.map(Into::into),
+            description: refused.error.into(),
             claims: None,
             challenge: None,
         }
@@ -123,7 +123,7 @@ impl Shape {
         if let Some(members) = body.as_object_mut() {
             for (name, value) in [(id, correlation_id), ("claims", claims)] {
                 if let Some(value) = value {
-                    members.insert(name.to_owned(), Value::String(value.clone()));
+                    members.insert(name.to_owned(), Value::String(value.to_string()));
                 }
             }
         }
@@ -136,7 +136,7 @@ impl Shape {
         if let Some(seconds) = refused.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(Ok(challenge)) = refused.challenge.map(HeaderValue::try_from) {
+        if let Some(Ok(challenge)) = refused.challenge.map(|text| HeaderValue::try_from(&*text)) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
