@@ -1,5 +1,6 @@
 //! The endpoints of Microsoft's auth sidecar, as its clients see them.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::HeaderMap;
 use serde_json::{Value, json};
 use token_broker::https::TransportFailure;
@@ -13,6 +14,7 @@ use crate::{
     },
 };
 
+const USER_READ: &str = "https://graph.microsoft.com/User.Read";
 const ISSUER: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 
 /// A configuration with an API of each kind, and callers' tokens that need a scope.
@@ -22,7 +24,9 @@ fn text(secret: &str) -> String {
 authorities: [{{cloud: public, tenants: [{TENANT}]}}]
 identities:
   default: {{client_secret: {{tenant: {TENANT}, client_id: {CLIENT}, file: {secret}}},
-            scopes: [{SCOPE}]}}
+            scopes: [{SCOPE}], delegated_scopes: [{SCOPE}, {USER_READ}]}}
+  bare: {{client_secret: {{tenant: {TENANT}, client_id: {CLIENT}, file: {secret}}},
+          scopes: [{SCOPE}]}}
 listen:
   compat:
     address: 127.0.0.1:7173
@@ -32,7 +36,8 @@ listen:
       apis:
         graph: {{identity: default, scope: {SCOPE}}}
         app: {{identity: default, scope: {SCOPE}, request_app_token: true}}
-        other: {{identity: default, scope: 'api://elsewhere/.default'}}
+        me: {{identity: default, scope: {USER_READ}}}
+        bare: {{identity: bare, scope: {SCOPE}}}
 "
     )
 }
@@ -149,7 +154,7 @@ async fn a_token_that_the_filter_would_refuse_is_refused() {
         assert_eq!(headers["www-authenticate"], expected);
     }
     let asked = sidecar.broker.entra.count(Endpoint::Token);
-    assert_eq!(asked, 1, "who is not accepted makes no call; the one is that of the start");
+    assert_eq!(asked, 2, "who is not accepted makes no call; these are those of the start");
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +204,88 @@ async fn the_applications_own_header_says_when_it_ends() {
         assert!(body["correlationId"].is_string(), "{body}");
         assert_eq!(headers["cache-control"], "no-cache, no-store, must-revalidate");
     }
-    assert_eq!(sidecar.broker.entra.count(Endpoint::Token), 1);
+    assert_eq!(sidecar.broker.entra.count(Endpoint::Token), 2, "one for each identity");
+}
+
+/// The exchanges that Entra was asked for.
+fn exchanges(entra: &Entra) -> Vec<(String, String)> {
+    let calls = entra.calls(Endpoint::Token).into_iter();
+    calls
+        .filter_map(|call| Some((call.form.get("assertion")?.clone(), call.form["scope"].clone())))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_token_is_exchanged_once_for_each_scope() {
+    let sidecar = Sidecar::start().await;
+    let user = signed(&claims());
+    let scopes = "/AuthorizationHeader/graph?optionsOverride.Scopes=User.Read";
+    let (status, _, own) = sidecar.get("/AuthorizationHeaderUnauthenticated/graph", &[]).await;
+    assert_eq!(status, 200);
+    let mut seen = vec![own["authorizationHeader"].clone()];
+    for path in ["/AuthorizationHeader/graph", "/AuthorizationHeader/me", scopes] {
+        let (status, _, body) = sidecar.with_token(path, &user).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        assert_eq!(body["expiresOn"], START + 3_600);
+        seen.push(body["authorizationHeader"].clone());
+    }
+    let found = exchanges(&sidecar.broker.entra);
+    let expected = [SCOPE, USER_READ].map(|scope| (user.clone(), scope.to_owned()));
+    assert_eq!(found, expected);
+    assert_eq!(seen.pop(), seen.last().cloned(), "the same scope is the same token");
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+    // Another user's is another's.
+    let other = signed(&changed("oid", "another"));
+    let (_, _, body) = sidecar.with_token("/AuthorizationHeader/graph", &other).await;
+    assert!(!seen.contains(&body["authorizationHeader"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_entra_wants_more_of_the_user_reaches_who_can_sign_in_again() {
+    let sidecar = Sidecar::start().await;
+    let wanted = r#"{"access_token":{"polids":{"essential":true,"values":["p"]}}}"#;
+    let reply = json!({"error": "interaction_required", "error_codes": [50_076],
+                       "error_description": "AADSTS50076", "claims": wanted,
+                       "correlation_id": "aaaa-1"});
+    sidecar.broker.entra.always(Endpoint::Token, Some(Reply::json(400, &reply)));
+    let user = signed(&claims());
+    let (status, headers, body) = sidecar.with_token("/AuthorizationHeader/me", &user).await;
+    assert_eq!(status, 401, "{body}");
+    let uri = format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/authorize");
+    let encoded = STANDARD.encode(wanted);
+    let expected = format!(
+        "Bearer authorization_uri=\"{uri}\", error=\"insufficient_claims\", claims=\"{encoded}\""
+    );
+    assert_eq!(headers["www-authenticate"], expected);
+    assert_eq!(headers["content-type"], "application/problem+json");
+    assert_eq!(
+        (&body["claims"], &body["errorCode"]),
+        (&json!(wanted), &json!("interaction_required"))
+    );
+    // The application's own tokens are not concerned.
+    let own = "/AuthorizationHeader/app";
+    assert_eq!(sidecar.with_token(own, &user).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_behalf_of_a_caller_an_outage_is_no_authentication_failure() {
+    for (reply, expected) in [
+        (Reply::Fail(TransportFailure::Broken), 503),
+        (
+            Reply::error(429, "temporarily_unavailable", 90_055).with_header("retry-after", "17"),
+            429,
+        ),
+        (Reply::error(401, "invalid_client", 7_000_215), 503),
+    ] {
+        let sidecar = Sidecar::start().await;
+        sidecar.broker.entra.always(Endpoint::Token, Some(reply));
+        let user = signed(&claims());
+        let (status, headers, body) = sidecar.with_token("/AuthorizationHeader/me", &user).await;
+        assert_eq!(status, expected, "{body}");
+        assert!(!headers.contains_key("www-authenticate"));
+        assert!(expected != 429 || headers["retry-after"] == "17", "{headers:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +293,7 @@ async fn b05_on_behalf_of_a_caller_there_is_no_falling_back_to_the_application()
     let sidecar = Sidecar::start().await;
     let user = signed(&claims());
     // The identity lists no delegated scope, so the broker denies it.
-    let (status, _, body) = sidecar.with_token("/AuthorizationHeader/graph", &user).await;
+    let (status, _, body) = sidecar.with_token("/AuthorizationHeader/bare", &user).await;
     assert_eq!((status, &body["errorCode"]), (403, &json!("not_allowed")), "{body}");
     // An application's token is nobody's to act for, whatever scopes are asked of it.
     let sidecar = Sidecar::with(|text| text.replace(", scopes: [access_as_user]", "")).await;
@@ -226,7 +312,8 @@ async fn b05_only_configured_apis_and_listed_scopes_have_headers() {
     for (path, status, code) in [
         ("/unknown", 404, "unknown_api"),
         ("/GRAPH", 404, "unknown_api"),
-        ("/other", 403, "not_allowed"),
+        // A user's permission is nothing that an application has for itself.
+        ("/me", 403, "not_allowed"),
         ("/graph?optionsOverride.Scopes=https://vault.azure.net/.default", 400, "invalid_request"),
         ("/graph?AgentIdentity=a", 400, "invalid_request"),
         ("/graph?optionsOverride.BaseUrl=https://evil.example", 400, "invalid_request"),

@@ -141,6 +141,7 @@ fn b05_the_auth_sidecar_offers_what_its_configuration_can_keep() {
             (&at(".apis.a/b.scope"), "missing"),
         ],
     );
+    check(&api("identity: default, scope: a/b"), &[(&at(".apis.a.scope"), "not among the scopes")]);
     check(&api("identity: none, scope: a/.default"), &[(&at(".apis.a.identity"), "no such")]);
     check(
         &api("identity: default, scope: a/.default, request_app_token: true"),

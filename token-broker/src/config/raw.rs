@@ -292,7 +292,8 @@ pub struct RawCallers {
 pub struct RawDownstreamApi {
     /// Name of the identity. Required.
     pub identity: Option<String>,
-    /// The scope, as the identity lists it. Required.
+    /// The scope: on behalf of a caller one of the identity's `delegated_scopes`, for the
+    /// application's own token one of its `scopes`. Required.
     pub scope: Option<String>,
     /// `true`: the application's own token, also where a caller's token is there. Default `false`.
     pub request_app_token: Option<bool>,

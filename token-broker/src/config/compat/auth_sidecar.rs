@@ -192,7 +192,13 @@ fn api(
         Some(true) => TokenOf::Application,
         Some(false) | None => TokenOf::Caller,
     };
-    if token == TokenOf::Application && !identity.scopes.contains(&scope) {
+    let (own, delegated) = (&identity.scopes, &identity.delegated_scopes);
+    let listed = match token {
+        TokenOf::Application => own.contains(&scope),
+        // Without a caller's token the application's own is asked for.
+        TokenOf::Caller => own.contains(&scope) || delegated.contains(&scope),
+    };
+    if !listed {
         errors.push(at_scope, format!("not among the scopes of identity `{name}`"));
     }
     Some(DownstreamApi { tenant: tenant(&identity.source), identity: name, scope, token })
