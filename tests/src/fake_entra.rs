@@ -4,12 +4,14 @@
 //! reached through its own CONNECT proxy: `HTTPS_PROXY` and the CA file are all that a client
 //! needs, so nothing under test has a setting for another host or issuer. Where names can be made
 //! to lead to it (a cluster's DNS), [`Config::listen`] puts it on port 443 itself. It has discovery,
-//! keys, client credentials with a secret or a federated assertion, with claims where they are asked for,
-//! and sign-ins of a person by the authorization code flow; everything else is refused.
+//! keys, client credentials with a secret, a certificate or a federated assertion, with claims where
+//! they are asked for, sign-ins of a person by the authorization code flow, and tokens on behalf of
+//! a user; everything else is refused. [`MetadataService`] has its managed identities.
 //!
 //! A request's way: `proxy` → `server` → `endpoints` → `discovery` or `token_endpoint` (which asks
-//! `directory`, `assertion` and `claims_request`, and refuses with `refusal`) → `claims` → `mint` →
-//! `answer`. A person's: `authorize`, then `code_grant` in `token_endpoint`'s place.
+//! `directory`, `assertion`, `certificate_assertion` and `claims_request`, and refuses with
+//! `refusal`) → `claims` → `mint` → `answer`. A person's: `authorize`, then `code_grant` in
+//! `token_endpoint`'s place; an application's that a user called: `on_behalf_of` in its place.
 //! [`FakeEntra`] owns the listeners; its methods change what they answer and show what was asked.
 
 use std::{
@@ -27,22 +29,28 @@ use tokio_rustls::TlsAcceptor;
 
 pub mod access_evaluation;
 mod answer;
-mod assertion;
+pub mod application;
+pub mod assertion;
 pub mod authorize;
 pub mod calls;
+mod certificate_assertion;
 mod certificates;
 pub mod claims;
 mod claims_request;
 pub mod client;
+pub mod client_certificate;
 pub mod cloud;
 mod code_grant;
+pub mod conditional_access;
 mod control;
 pub mod directory;
 mod discovery;
 mod endpoints;
 pub mod fault;
 mod federation;
+pub mod metadata_service;
 pub mod mint;
+mod on_behalf_of;
 mod proxy;
 pub mod refusal;
 pub mod sample;
@@ -50,15 +58,19 @@ mod server;
 mod signing;
 mod state;
 mod token_endpoint;
+mod user_grant;
 
 pub use access_evaluation::Standing;
 pub use authorize::Person;
 pub use calls::{Call, Endpoint, Presented};
 pub use claims::User;
+pub use client_certificate::{Certificate, ClientCertificate};
 pub use cloud::Cloud;
+pub use conditional_access::{Demand, Policy};
 pub use directory::{Application, Directory, Tenant, TokenVersion};
 pub use fault::{Fault, Gate};
 pub use federation::{KeySetError, read_key_set, service_account};
+pub use metadata_service::MetadataService;
 pub use mint::TokenBuilder;
 pub use state::Lifetime;
 pub use token_endpoint::Credential;

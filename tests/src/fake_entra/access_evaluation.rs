@@ -35,6 +35,19 @@ impl FakeEntra {
             .expect("an application of the tenant")
     }
 
+    /// Ends every session of a user until now; answers from when on their tokens are good.
+    ///
+    /// # Panics
+    /// When the directory does not know the user.
+    pub fn revoke_sessions(&self, tenant: &str, object_id: &str) -> u64 {
+        let now = self.now();
+        self.directory(|directory| {
+            let user = directory.user_mut(tenant, object_id).expect("a user of the tenant");
+            user.sessions_valid_from = now.max(user.sessions_valid_from.saturating_add(1));
+            user.sessions_valid_from
+        })
+    }
+
     /// What a resource that takes part in continuous access evaluation makes of a token of the fake.
     pub fn standing(&self, token: &str) -> Standing {
         let claims = unverified(token).unwrap_or_default();
@@ -42,7 +55,9 @@ impl FakeEntra {
         let client = if claims["azp"].is_string() { text("azp") } else { text("appid") };
         let valid_from = self.directory(|directory| {
             let client = directory.find_application(text("tid"), client);
-            client.map_or(u64::MAX, |client| client.tokens_valid_from)
+            let of_client = client.map_or(u64::MAX, |client| client.tokens_valid_from);
+            let user = directory.find_user(text("tid"), text("oid"));
+            of_client.max(user.map_or(0, |user| user.sessions_valid_from))
         });
         let capable = claims["xms_cc"].as_array().is_some_and(|names| !names.is_empty());
         match claims["iat"].as_u64() {

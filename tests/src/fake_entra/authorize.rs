@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::{
     answer::Answer,
     claims::User,
-    claims_request::ClaimsRequest,
+    claims_request::{self, ClaimsRequest},
+    conditional_access::SATISFIED,
     directory::{Application, Directory, Tenant},
     refusal::Refusal,
     server::Asked,
@@ -29,8 +30,8 @@ const CODE_LIFETIME: u64 = 600;
 pub struct Person {
     /// The user.
     pub user: User,
-    /// The authentication contexts that they can satisfy: a second factor at hand, a managed
-    /// device. Any other that is asked for ends on Entra's page.
+    /// The authentication contexts and the policies (by GUID) that they can satisfy: a second
+    /// factor at hand, a managed device. Any other that is asked for ends on Entra's page.
     pub contexts: Vec<String>,
 }
 
@@ -92,7 +93,12 @@ pub(super) fn authorize(asked: &Asked, state: &State) -> Answer {
         return page(&Refusal::by_number(53003));
     }
     let number = Uuid::new_v4().to_string();
+    let satisfied = |context: String| match claims_request::is_context(&context) {
+        true => context,
+        false => SATISFIED.to_owned(),
+    };
     let code = Code {
+        contexts: asked_for.contexts.into_iter().map(satisfied).collect(),
         tenant: tenant.id,
         client: client.client_id,
         redirect_uri: redirect_uri.clone(),
@@ -155,14 +161,7 @@ fn read(
         let text = format!("The resource principal named {identifier} was not found.");
         ("invalid_resource", Refusal::new(500_011, text))
     })?;
-    if let Some(unknown) = scopes.iter().find(|scope| !resource.scopes.contains(scope)) {
-        let text = format!(
-            "The application asked for scope '{unknown}' that doesn't exist on the resource \
-             '{}'.",
-            resource.client_id
-        );
-        return Err(("invalid_client", Refusal::new(650_053, text)));
-    }
+    exist(&scopes, resource).map_err(|refusal| ("invalid_client", refusal))?;
     Ok(Code {
         tenant: String::new(),
         client: String::new(),
@@ -171,7 +170,7 @@ fn read(
         resource: resource.clone(),
         identifier,
         scopes,
-        contexts: claims.contexts,
+        contexts: claims.contexts.into_iter().chain(claims.policies).collect(),
         nonce: form.optional("nonce").map(str::to_owned),
         code_challenge: code_challenge.map(str::to_owned),
         expires_at: 0,
@@ -179,8 +178,23 @@ fn read(
     })
 }
 
+/// Holds when the resource exposes every one of these permissions.
+pub(super) fn exist(scopes: &[String], resource: &Application) -> Result<(), Refusal> {
+    match scopes.iter().find(|scope| !resource.scopes.contains(scope)) {
+        None => Ok(()),
+        Some(unknown) => Err(Refusal::new(
+            650_053,
+            format!(
+                "The application asked for scope '{unknown}' that doesn't exist on the resource \
+                 '{}'.",
+                resource.client_id
+            ),
+        )),
+    }
+}
+
 /// The one resource and its scopes: `<resource>/<scope>` each.
-fn delegated(scope: &str) -> Result<(String, Vec<String>), Refusal> {
+pub(super) fn delegated(scope: &str) -> Result<(String, Vec<String>), Refusal> {
     let invalid = || {
         let text = format!(
             "The provided value for the input parameter 'scope' is not valid. The scope {scope} \
@@ -193,8 +207,11 @@ fn delegated(scope: &str) -> Result<(String, Vec<String>), Refusal> {
     let mut scopes = Vec::new();
     for one in asked {
         let (identifier, name) = one.rsplit_once('/').ok_or_else(invalid)?;
-        if name.is_empty() || resource.is_some_and(|known| known != identifier) {
+        if name.is_empty() {
             return Err(invalid());
+        }
+        if resource.is_some_and(|known| known != identifier) {
+            return Err(token_endpoint::several_resources(scope));
         }
         resource = Some(identifier);
         scopes.push(name.to_owned());

@@ -6,9 +6,10 @@
 use std::{error::Error, sync::Arc};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
+use time::OffsetDateTime;
 use tokio_rustls::rustls::{
     ServerConfig,
     crypto::ring::{default_provider, sign::any_supported_type},
@@ -78,12 +79,22 @@ impl Authority {
 /// A self-signed certificate of a token-signing key, as `x5c` shows it. The same key gives the
 /// same certificate, so the thumbprint that Entra uses as key id repeats too.
 pub(super) fn of_signing_key(key: &tokens::SigningKey) -> Result<Vec<u8>, rcgen::Error> {
+    let years = (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 12, 31));
+    Ok(self_signed(key, "accounts.accesscontrol.windows.net", years)?.der().to_vec())
+}
+
+/// A self-signed certificate of any key, good from one time to the other.
+pub(super) fn self_signed(
+    key: &tokens::SigningKey,
+    common_name: &str,
+    (begin, end): (OffsetDateTime, OffsetDateTime),
+) -> Result<Certificate, rcgen::Error> {
     let mut params = CertificateParams::default();
-    params.distinguished_name = named("accounts.accesscontrol.windows.net");
+    params.distinguished_name = named(common_name);
     params.serial_number = Some(rcgen::SerialNumber::from_slice(&[1]));
-    validity(&mut params);
-    let signer = RemoteKey { public: key.public_pkcs1_der(), key };
-    Ok(params.self_signed(&signer)?.der().to_vec())
+    params.not_before = begin;
+    params.not_after = end;
+    params.self_signed(&RemoteKey { public: key.public_pkcs1_der(), key })
 }
 
 /// Lets rcgen sign with a key that it never sees.

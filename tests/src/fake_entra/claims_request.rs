@@ -25,6 +25,8 @@ pub(super) struct ClaimsRequest {
     not_before: Option<u64>,
     /// `acrs`: authentication contexts.
     pub(super) contexts: Vec<String>,
+    /// `capolids`: policies of Conditional Access that a sign-in is to satisfy.
+    pub(super) policies: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -74,6 +76,7 @@ impl ClaimsRequest {
                     return Err(malformed());
                 }
                 "acrs" => request.contexts = wanted,
+                "capolids" => request.policies = wanted,
                 _ => {}
             }
         }
@@ -93,6 +96,11 @@ impl ClaimsRequest {
         if !self.contexts.is_empty() {
             claims.insert("acrs".into(), json!(self.contexts));
         }
+        self.begin(claims);
+    }
+
+    /// Makes a token begin when it was asked to.
+    pub(super) fn begin(&self, claims: &mut Map<String, Value>) {
         let issued = claims.get("iat").and_then(Value::as_u64);
         if let Some(not_before) = self.not_before.filter(|wanted| issued < Some(*wanted)) {
             // Entra dates tokens back; not before what they must be newer than.
@@ -122,7 +130,7 @@ fn wanted(individual: Individual) -> Result<Vec<String>, Refusal> {
 }
 
 /// `c1` to `c99`.
-fn is_context(text: &str) -> bool {
+pub(super) fn is_context(text: &str) -> bool {
     text.strip_prefix('c').is_some_and(|number| {
         matches!(number.len(), 1 | 2)
             && !number.starts_with('0')

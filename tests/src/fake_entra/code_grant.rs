@@ -6,27 +6,21 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
-use serde_json::{Map, Value, json};
 
 use super::{
     answer::Answer,
     authorize::Code,
-    claims::{self, Delegation, Subject},
     claims_request::ClaimsRequest,
-    directory::{Application, Tenant, TokenVersion},
-    mint,
+    directory::{Application, Tenant},
     refusal::Refusal,
     server::Asked,
     state::State,
-    token_endpoint::{self, Credential, Form},
+    token_endpoint::{self, Form, Realm},
+    user_grant::{UserGrant, Wants},
 };
 
-const GRANT_TYPE: &str = "authorization_code";
-
-/// Whether this form wants a code redeemed.
-pub(super) fn is_meant(form: &Form) -> bool {
-    form.optional("grant_type") == Some(GRANT_TYPE)
-}
+/// `grant_type` of it.
+pub(super) const GRANT_TYPE: &str = "authorization_code";
 
 /// Redeems a code.
 pub(super) fn redeem(
@@ -39,14 +33,11 @@ pub(super) fn redeem(
     let now = asked.reference.now;
     let tenant = token_endpoint::find_tenant(asked.cloud, tenant_name, &directory)?;
     let client = token_endpoint::find_client(&tenant, form.required("client_id")?, &directory)?;
-    if form.optional("client_secret").is_none() && form.optional("client_assertion").is_none() {
-        return Err(Refusal::new(
-            7_000_218,
-            "The request body must contain the following parameter: 'client_assertion' or \
-             'client_secret'.",
-        ));
-    }
-    let credential = token_endpoint::authenticate(form, &client, &directory, now)?;
+    token_endpoint::require_credential(form)?;
+    let keys = state.published_keys();
+    let realm =
+        Realm { cloud: asked.cloud, tenant: &tenant, directory: &directory, keys: &keys, now };
+    let credential = token_endpoint::authenticate(form, &client, &realm)?;
     let claims = ClaimsRequest::read(form.optional("claims"), now)?;
     let code = take(form, &tenant, &client, now, state)?;
     if !claims.contexts.iter().all(|context| code.contexts.contains(context)) {
@@ -56,8 +47,21 @@ pub(super) fn redeem(
              new location, you must use multi-factor authentication to access the resource.",
         ));
     }
-    let granted = Granted { tenant, client, credential, code, capabilities: claims.capabilities };
-    Ok(granted.answer(form.optional("client_info") == Some("1"), now, state))
+    let granted = UserGrant {
+        tenant,
+        client,
+        credential,
+        user: code.user,
+        resource: code.resource,
+        identifier: code.identifier,
+        scopes: code.scopes,
+        contexts: code.contexts,
+        capabilities: claims.capabilities,
+        nonce: code.nonce,
+        wants: Wants { id_token: true, client_info: form.optional("client_info") == Some("1") },
+        lifetime: state.lifetime(),
+    };
+    Ok(granted.answer(&granted.claims(now), now, state))
 }
 
 /// The code, if it is this client's, not used, not too old, and its challenge is met.
@@ -99,89 +103,4 @@ fn take(
         return Err(Refusal::new(501_481, text));
     }
     Ok(code.clone())
-}
-
-struct Granted {
-    tenant: Tenant,
-    client: Application,
-    credential: Credential,
-    code: Code,
-    capabilities: Vec<String>,
-}
-
-impl Granted {
-    fn answer(&self, with_client_info: bool, now: u64, state: &State) -> Answer {
-        let lifetime = state.lifetime();
-        let code = &self.code;
-        let claims = self.access_token(now, lifetime.expires_in);
-        let uti = claims.get("uti").and_then(Value::as_str).map(str::to_owned);
-        let token = |version, claims| mint::sign(state.keys().current(), version, claims);
-        let scopes = code.scopes.iter().map(|scope| format!("{}/{scope}", code.identifier));
-        let mut body = json!({
-            "token_type": "Bearer",
-            "scope": scopes.collect::<Vec<_>>().join(" "),
-            "expires_in": lifetime.expires_in,
-            "ext_expires_in": lifetime.expires_in,
-            "access_token": token(code.resource.token_version, claims),
-            "id_token": token(TokenVersion::V2, self.id_token(now)),
-        });
-        if let Some(refresh_in) = lifetime.refresh_in() {
-            body["refresh_in"] = json!(refresh_in);
-        }
-        if with_client_info {
-            let info = json!({"uid": code.user.object_id, "utid": self.tenant.id}).to_string();
-            body["client_info"] = json!(URL_SAFE_NO_PAD.encode(info));
-        }
-        Answer::token(&body, uti)
-    }
-
-    fn access_token(&self, now: u64, lifetime: u64) -> Map<String, Value> {
-        let code = &self.code;
-        let subject = Subject {
-            tenant: &self.tenant,
-            client: &self.client,
-            resource: &code.resource,
-            identifier: &code.identifier,
-            credential: self.credential,
-            now,
-            lifetime,
-        };
-        let delegation = Delegation { scopes: code.scopes.clone(), roles: Vec::new() };
-        let mut claims = claims::of_user(&subject, &code.user, &delegation);
-        let optional = [
-            ("acrs", json!(code.contexts), !code.contexts.is_empty()),
-            ("xms_cc", json!(self.capabilities), !self.capabilities.is_empty()),
-        ];
-        for (name, value, is_there) in optional {
-            if is_there && code.resource.optional_claims.iter().any(|wanted| wanted == name) {
-                claims.insert(name.to_owned(), value);
-            }
-        }
-        claims
-    }
-
-    /// Who signed in, for the client (id-token-claims-reference).
-    fn id_token(&self, now: u64) -> Map<String, Value> {
-        let user = &self.code.user;
-        let mut claims = Map::new();
-        for (name, value) in [
-            ("aud", json!(self.client.client_id)),
-            ("iss", json!(self.tenant.cloud.issuer_v2(&self.tenant.id))),
-            ("iat", json!(now)),
-            ("nbf", json!(now)),
-            ("exp", json!(now.saturating_add(3600))),
-            ("name", json!(user.name)),
-            ("nonce", json!(self.code.nonce)),
-            ("oid", json!(user.object_id)),
-            ("preferred_username", json!(user.principal_name)),
-            ("sub", json!(claims::pairwise(user, &self.client))),
-            ("tid", json!(self.tenant.id)),
-            ("ver", json!("2.0")),
-        ] {
-            if !value.is_null() {
-                claims.insert(name.to_owned(), value);
-            }
-        }
-        claims
-    }
 }

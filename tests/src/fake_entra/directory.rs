@@ -3,11 +3,11 @@
 //! Data and look-ups only. `token_endpoint` decides with it, `claims` writes tokens from it. Names
 //! are Entra's: an application of a tenant here is the registration and its service principal.
 
-use contract::Secret;
 use tokens::SigningKey;
-use uuid::Uuid;
 
-use super::cloud::Cloud;
+use super::{claims::User, cloud::Cloud};
+
+pub use super::application::{Application, ClientSecret, FederatedCredential, TokenVersion};
 
 /// Every tenant, application and federated issuer of the fake.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,8 @@ pub struct Directory {
     pub tenants: Vec<Tenant>,
     /// Applications of all tenants.
     pub applications: Vec<Application>,
+    /// Users of all tenants, as far as Entra is asked about them.
+    pub users: Vec<Account>,
     /// Key sets of external OpenID Connect issuers, as the real Entra would fetch them.
     pub issuers: Vec<ExternalIssuer>,
 }
@@ -33,75 +35,17 @@ pub struct Tenant {
     pub domains: Vec<String>,
 }
 
-/// An application registration together with its service principal in one tenant.
+/// A user's account in a tenant.
 #[derive(Debug, Clone)]
-pub struct Application {
+pub struct Account {
     /// The tenant's GUID.
     pub tenant: String,
-    /// Application (client) id, lower-case GUID.
-    pub client_id: String,
-    /// The service principal's object id: `oid` and `sub` of its own tokens.
-    pub object_id: String,
-    /// Display name.
-    pub name: String,
-    /// Sign-in is blocked for it.
+    /// Who it is.
+    pub user: User,
+    /// Sign-in is blocked.
     pub disabled: bool,
-    /// A Conditional Access policy does not let it have tokens.
-    pub blocked: bool,
-    /// Unix seconds: resources refuse the tokens that it got before.
-    pub tokens_valid_from: u64,
-    /// As a resource, it takes part in continuous access evaluation: capable clients get tokens
-    /// for it that live long.
-    pub continuous_access: bool,
-    /// It has no credentials by design; whoever presents some is refused.
-    pub public_client: bool,
-    /// Client secrets.
-    pub secrets: Vec<ClientSecret>,
-    /// Federated identity credentials.
-    pub federated: Vec<FederatedCredential>,
-    /// App ID URIs; with the client id, the names by which a scope can mean it.
-    pub app_id_uris: Vec<String>,
-    /// Version of the tokens that it receives (`requestedAccessTokenVersion`).
-    pub token_version: TokenVersion,
-    /// It asked for the optional claim `idtyp`.
-    pub wants_idtyp: bool,
-    /// Where browsers may be sent back to, exact.
-    pub redirect_uris: Vec<String>,
-    /// The delegated permissions that it exposes.
-    pub scopes: Vec<String>,
-    /// The optional claims `acrs` and `xms_cc`, where it asked for them.
-    pub optional_claims: Vec<String>,
-    /// App roles granted to it on resources: resource's client id, role value.
-    pub granted_roles: Vec<(String, String)>,
-}
-
-/// `requestedAccessTokenVersion` of a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenVersion {
-    /// Also what `null` in the manifest means.
-    V1,
-    /// Audience is the client id.
-    V2,
-}
-
-/// A client secret.
-#[derive(Debug, Clone)]
-pub struct ClientSecret {
-    /// The value.
-    pub value: Secret,
-    /// Unix seconds of its end.
-    pub expires_at: u64,
-}
-
-/// A federated identity credential: matched exactly, case and all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FederatedCredential {
-    /// `iss` of the assertion.
-    pub issuer: String,
-    /// `sub` of the assertion.
-    pub subject: String,
-    /// `aud` of the assertion; Entra allows exactly one.
-    pub audience: String,
+    /// Unix seconds: what was issued before counts no longer (`signInSessionsValidFromDateTime`).
+    pub sessions_valid_from: u64,
 }
 
 /// An issuer whose assertions applications may trust, with its published keys.
@@ -125,6 +69,14 @@ impl Directory {
     #[must_use]
     pub fn application(mut self, application: Application) -> Self {
         self.applications.push(application);
+        self
+    }
+
+    /// Adds a user of a tenant.
+    #[must_use]
+    pub fn user(mut self, tenant: &str, user: User) -> Self {
+        let tenant = tenant.to_ascii_lowercase();
+        self.users.push(Account { tenant, user, disabled: false, sessions_valid_from: 0 });
         self
     }
 
@@ -170,6 +122,24 @@ impl Directory {
             .or_else(|| self.applications.iter().find(|app| app.tenant == tenant && names(app)))
     }
 
+    /// A user of a tenant by object id.
+    pub fn find_user(&self, tenant: &str, object_id: &str) -> Option<&Account> {
+        let is = |known: &&Account| known.tenant == tenant && known.user.object_id == object_id;
+        self.users.iter().find(is)
+    }
+
+    /// A user to change in place (blocked, sessions ended).
+    pub fn user_mut(&mut self, tenant: &str, object_id: &str) -> Option<&mut Account> {
+        let is = |known: &&mut Account| known.tenant == tenant && known.user.object_id == object_id;
+        self.users.iter_mut().find(is)
+    }
+
+    /// The tenant of this cloud that has this issuer of version 2.0 tokens.
+    pub fn find_own_issuer(&self, cloud: Cloud, issuer: &str) -> Option<&Tenant> {
+        let is = |tenant: &&Tenant| tenant.cloud == cloud && cloud.issuer_v2(&tenant.id) == issuer;
+        self.tenants.iter().find(is)
+    }
+
     /// Key sets of an external issuer.
     pub fn find_issuer(&self, issuer: &str) -> Option<&ExternalIssuer> {
         self.issuers.iter().find(|known| known.issuer == issuer)
@@ -208,135 +178,5 @@ impl Tenant {
 
     fn has_domain(&self, name: &str) -> bool {
         self.domains.iter().any(|domain| domain == name)
-    }
-}
-
-impl Application {
-    /// An application without credentials, roles or App ID URI; version 2.0 tokens, `idtyp` on.
-    pub fn new(tenant: &str, client_id: &str, name: &str) -> Self {
-        let object_id =
-            Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{tenant}/{client_id}").as_bytes());
-        Self {
-            tenant: tenant.to_ascii_lowercase(),
-            client_id: client_id.to_ascii_lowercase(),
-            object_id: object_id.to_string(),
-            name: name.to_owned(),
-            disabled: false,
-            blocked: false,
-            tokens_valid_from: 0,
-            continuous_access: false,
-            public_client: false,
-            secrets: Vec::new(),
-            federated: Vec::new(),
-            app_id_uris: Vec::new(),
-            token_version: TokenVersion::V2,
-            wants_idtyp: true,
-            redirect_uris: Vec::new(),
-            scopes: Vec::new(),
-            optional_claims: Vec::new(),
-            granted_roles: Vec::new(),
-        }
-    }
-
-    /// Adds a secret that ends at a time in Unix seconds.
-    #[must_use]
-    pub fn secret(mut self, value: &str, expires_at: u64) -> Self {
-        self.secrets.push(ClientSecret { value: Secret::new(value), expires_at });
-        self
-    }
-
-    /// Adds a federated identity credential.
-    #[must_use]
-    pub fn federated(mut self, issuer: &str, subject: &str, audience: &str) -> Self {
-        self.federated.push(FederatedCredential {
-            issuer: issuer.to_owned(),
-            subject: subject.to_owned(),
-            audience: audience.to_owned(),
-        });
-        self
-    }
-
-    /// Adds an App ID URI.
-    #[must_use]
-    pub fn app_id_uri(mut self, uri: &str) -> Self {
-        self.app_id_uris.push(uri.to_owned());
-        self
-    }
-
-    /// Sets the version of the tokens that it receives.
-    #[must_use]
-    pub fn token_version(mut self, version: TokenVersion) -> Self {
-        self.token_version = version;
-        self
-    }
-
-    /// Leaves `idtyp` out of its tokens, as registrations do that never asked for it.
-    #[must_use]
-    pub fn without_idtyp(mut self) -> Self {
-        self.wants_idtyp = false;
-        self
-    }
-
-    /// Lets browsers be sent back to an address.
-    #[must_use]
-    pub fn redirect_uri(mut self, uri: &str) -> Self {
-        self.redirect_uris.push(uri.to_owned());
-        self
-    }
-
-    /// Exposes a delegated permission.
-    #[must_use]
-    pub fn scope(mut self, scope: &str) -> Self {
-        self.scopes.push(scope.to_owned());
-        self
-    }
-
-    /// Asks for an optional claim in the tokens that it receives.
-    #[must_use]
-    pub fn optional_claim(mut self, name: &str) -> Self {
-        self.optional_claims.push(name.to_owned());
-        self
-    }
-
-    /// Grants an app role on a resource.
-    #[must_use]
-    pub fn role(mut self, resource_client_id: &str, role: &str) -> Self {
-        self.granted_roles.push((resource_client_id.to_ascii_lowercase(), role.to_owned()));
-        self
-    }
-
-    /// Blocks sign-in.
-    #[must_use]
-    pub fn disabled(mut self) -> Self {
-        self.disabled = true;
-        self
-    }
-
-    /// Has Conditional Access block it.
-    #[must_use]
-    pub fn blocked(mut self) -> Self {
-        self.blocked = true;
-        self
-    }
-
-    /// As a resource, takes part in continuous access evaluation.
-    #[must_use]
-    pub fn continuous_access(mut self) -> Self {
-        self.continuous_access = true;
-        self
-    }
-
-    /// Makes it a public client.
-    #[must_use]
-    pub fn public_client(mut self) -> Self {
-        self.public_client = true;
-        self
-    }
-
-    /// Roles that it holds on a resource.
-    pub fn roles_on(&self, resource: &Self) -> Vec<String> {
-        let on_resource =
-            |(id, role): &(String, String)| (*id == resource.client_id).then(|| role.clone());
-        self.granted_roles.iter().filter_map(on_resource).collect()
     }
 }

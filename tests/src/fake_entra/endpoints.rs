@@ -10,6 +10,7 @@ use super::{
     cloud::{CONSUMERS_TENANT, Cloud},
     code_grant,
     discovery::{self, Audience, Version},
+    on_behalf_of,
     refusal::Refusal,
     server::Asked,
     state::State,
@@ -118,11 +119,22 @@ fn token(asked: &Asked, state: &State) -> Answer {
         content_type: asked.content_type.as_deref(),
         body: &asked.body,
     };
-    if let Some(form) = Form::read(&request).ok().filter(code_grant::is_meant) {
-        let answer = code_grant::redeem(&form, asked, tenant, state);
-        return answer.unwrap_or_else(|refusal| refuse(&refusal, asked));
+    if asked.method == "POST"
+        && let Ok(form) = Form::read(&request)
+    {
+        let of_a_user = match form.optional("grant_type") {
+            Some(code_grant::GRANT_TYPE) => Some(code_grant::redeem(&form, asked, tenant, state)),
+            Some(on_behalf_of::GRANT_TYPE) => {
+                Some(on_behalf_of::exchange(&form, asked, tenant, state))
+            }
+            _ => None,
+        };
+        if let Some(answer) = of_a_user {
+            return answer.unwrap_or_else(|refusal| refuse(&refusal, asked));
+        }
     }
-    let decision = token_endpoint::decide(&request, &state.directory(), asked.reference.now);
+    let (now, keys) = (asked.reference.now, state.published_keys());
+    let decision = token_endpoint::decide(&request, &state.directory(), &keys, now);
     match decision {
         Ok(grant) => issue(&grant, asked, state),
         Err(refusal) => refuse(&refusal, asked),

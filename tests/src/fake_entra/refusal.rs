@@ -59,6 +59,7 @@ impl Refusal {
                  has not been installed by the administrator of the tenant or consented to by any \
                  user in the tenant."
             }
+            50057 => "The user account is disabled.",
             7000112 => "Application is disabled.",
             7000215 => "Invalid client secret provided.",
             7000222 => "The provided client secret keys are expired.",
@@ -87,13 +88,16 @@ impl Refusal {
     /// The OAuth 2.0 error (RFC 6749 §5.2, and Entra's own `invalid_resource`).
     pub fn error(&self) -> &'static str {
         match self.code {
-            700016 | 700025 | 7000112 => "unauthorized_client",
-            700024 | 700027 | 700211 | 700212 | 700213 | 7000215 | 7000216 | 7000222 | 7002138
-            | 5002723 | 5002738 => "invalid_client",
+            700016 | 700025 | 7000112 | 7000114 => "unauthorized_client",
+            650053 | 700021 | 700023 | 700024 | 700027 | 700236 | 700211 | 700212 | 700213
+            | 7000215 | 7000216 | 7000218 | 7000222 | 7002138 | 5002723 | 5002738 => {
+                "invalid_client"
+            }
             28000 | 70011 | 1002012 => "invalid_scope",
             50001 | 500011 => "invalid_resource",
             70003 => "unsupported_grant_type",
-            50196 | 53003 | 54005 | 70000 | 70008 | 500112 | 501481 => "invalid_grant",
+            50013 | 50020 | 50034 | 50057 | 50173 | 50196 | 53003 | 54005 | 65001 | 70000
+            | 70008 | 240002 | 500112 | 500131 | 500133 | 501481 => "invalid_grant",
             50072 | 50074 | 50076 | 50079 | 50158 => "interaction_required",
             50033 | 90033 | 90055 => "temporarily_unavailable",
             _ => "invalid_request",
@@ -120,6 +124,14 @@ impl Refusal {
         });
         if let Some(claims) = &self.claims {
             body["claims"] = json!(claims);
+        }
+        let suberror = match self.code {
+            65001 => Some("consent_required"),
+            50076 | 50079 if self.claims.is_some() => Some("basic_action"),
+            _ => None,
+        };
+        if let Some(suberror) = suberror {
+            body["suberror"] = json!(suberror);
         }
         body
     }

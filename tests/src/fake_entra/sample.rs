@@ -4,14 +4,18 @@ use serde_json::json;
 use tokens::SigningKey;
 
 use super::{
+    assertion::TOKEN_EXCHANGE,
     claims::User,
+    client_certificate::ClientCertificate,
     cloud::Cloud,
     directory::{Application, Directory, ExternalIssuer, Tenant, TokenVersion},
+    metadata_service::Machine,
 };
 
 /// Contoso's tenant.
 pub const TENANT: &str = "8f2c3a6e-5b1d-4c47-9c0a-2d7e5f90b1c3";
-/// The orders API: version 2.0 tokens, `api://orders`.
+/// The orders API: version 2.0 tokens, `api://orders`. Federated as [`WORKLOAD`] is, it may read
+/// users' profiles in Graph on their behalf.
 pub const ORDERS_API: &str = "3f1b5b1e-0d2c-4a39-9a63-3f6c2c7a9d10";
 /// App ID URI of [`ORDERS_API`].
 pub const ORDERS_URI: &str = "api://orders";
@@ -35,9 +39,21 @@ pub const WORKLOAD_SUBJECT: &str = "system:serviceaccount:shop:orders";
 pub const BILLING: &str = "9d41c7b2-6c0e-4b7a-8e15-2f4a7d93c680";
 /// Subject of [`BILLING`]'s service account.
 pub const BILLING_SUBJECT: &str = "system:serviceaccount:shop:billing";
+/// Bookkeeping: it has a certificate, and trusts the managed identity [`LEDGER_IDENTITY`].
+pub const LEDGER: &str = "7b1f0e64-93a2-4d0f-8c56-0d6a3e9f5b27";
+/// The managed identity of the machine itself.
+pub const MACHINE_IDENTITY: &str = "1d9c5f2a-4e83-4b16-a7d0-85f36c2b9e41";
+/// A managed identity that was given to the machine.
+pub const LEDGER_IDENTITY: &str = "c4e8b7d1-2f60-4a95-9b3e-6f10d8a5c273";
+/// Azure resource id of [`LEDGER_IDENTITY`].
+pub const LEDGER_IDENTITY_RESOURCE: &str = "/subscriptions/6f1e/resourcegroups/shop/providers/\
+    Microsoft.ManagedIdentity/userAssignedIdentities/ledger";
 /// The cluster's issuer of service account tokens.
 pub const CLUSTER_ISSUER: &str = "https://westeurope.oic.prod-aks.azure.com/contoso/shop/";
 
+/// One key for the cluster and the certificate: to make another takes every test program half a
+/// second.
+const CLUSTER_KEY_SEED: u64 = 0x00c1_0573;
 /// End of the sample's secrets: the last second of 2049.
 const FAR: u64 = 2_524_607_999;
 
@@ -48,6 +64,8 @@ pub fn directory(cluster: &Cluster) -> Directory {
         .application(
             Application::new(TENANT, ORDERS_API, "Orders")
                 .app_id_uri(ORDERS_URI)
+                .federated(CLUSTER_ISSUER, WORKLOAD_SUBJECT, Cloud::Public.exchange_audience())
+                .consent(GRAPH, "User.Read")
                 .scope("Orders.Read")
                 .scope("Orders.Pay")
                 .optional_claim("acrs")
@@ -63,8 +81,26 @@ pub fn directory(cluster: &Cluster) -> Directory {
             Application::new(TENANT, GRAPH, "Microsoft Graph")
                 .app_id_uri(GRAPH_URI)
                 .token_version(TokenVersion::V1)
+                .scope("User.Read")
+                .scope("Mail.Read")
                 .continuous_access(),
         )
+        .application(
+            Application::new(TENANT, TOKEN_EXCHANGE, "AAD Token Exchange")
+                .app_id_uri(Cloud::Public.exchange_audience()),
+        )
+        .application(
+            Application::new(TENANT, LEDGER, "Ledger")
+                .certificate(&ledger_certificate().certificate)
+                .federated(
+                    &Cloud::Public.issuer_v2(TENANT),
+                    &managed(LEDGER_IDENTITY, LEDGER_IDENTITY_RESOURCE).object_id,
+                    Cloud::Public.exchange_audience(),
+                )
+                .role(ORDERS_API, "Orders.Read.All"),
+        )
+        .application(managed(MACHINE_IDENTITY, "/subscriptions/6f1e/machine"))
+        .application(managed(LEDGER_IDENTITY, LEDGER_IDENTITY_RESOURCE))
         .application(
             Application::new(TENANT, TILL, "Till")
                 .secret(TILL_SECRET, FAR)
@@ -77,7 +113,26 @@ pub fn directory(cluster: &Cluster) -> Directory {
                 .role(GRAPH, "User.Read.All")
                 .role(STOCK_API, "Stock.Read.All"),
         )
+        .user(TENANT, ada())
         .issuer(&cluster.issuer, &[&cluster.key])
+}
+
+fn managed(client_id: &str, resource_id: &str) -> Application {
+    Application::new(TENANT, client_id, "managed identity").managed_identity(resource_id)
+}
+
+/// The certificate of [`LEDGER`], with its key, good from 2020 on.
+pub fn ledger_certificate() -> ClientCertificate {
+    ClientCertificate::new(CLUSTER_KEY_SEED, "ledger.contoso.com", 1_577_836_800, FAR)
+}
+
+/// A machine with both managed identities.
+pub fn machine() -> Machine {
+    Machine {
+        tenant: TENANT.to_owned(),
+        system_assigned: Some(MACHINE_IDENTITY.to_owned()),
+        user_assigned: vec![LEDGER_IDENTITY.to_owned()],
+    }
 }
 
 /// The directory of the sample company in a real cluster: its issuer instead of the sample's, and
@@ -87,9 +142,12 @@ pub fn directory_of_cluster(issuer: ExternalIssuer, subjects: [&str; 2]) -> Dire
     let mut directory = directory(&Cluster::sample());
     directory.issuers.clear();
     let [workload, billing] = subjects;
-    let known = directory.application_mut(TENANT, WORKLOAD).expect("the sample's workload");
-    known.federated.clear();
-    *known = known.clone().federated(&issuer.issuer, workload, audience);
+    for of_the_workload in [WORKLOAD, ORDERS_API] {
+        let known = directory.application_mut(TENANT, of_the_workload);
+        let known = known.expect("an application of the sample");
+        known.federated.clear();
+        *known = known.clone().federated(&issuer.issuer, workload, audience);
+    }
     let billing = Application::new(TENANT, BILLING, "Billing workload")
         .federated(&issuer.issuer, billing, audience)
         .role(GRAPH, "Mail.Send");
@@ -118,7 +176,7 @@ pub struct Cluster {
 impl Cluster {
     /// The sample company's cluster.
     pub fn sample() -> Self {
-        Self::new(CLUSTER_ISSUER, 0x00c1_0573)
+        Self::new(CLUSTER_ISSUER, CLUSTER_KEY_SEED)
     }
 
     /// A cluster with the key of a seed.

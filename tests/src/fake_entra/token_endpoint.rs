@@ -1,6 +1,7 @@
 //! `POST /{tenant}/oauth2/v2.0/token`: decides whether a token is issued, and for whom.
 //!
-//! Only client credentials, with a secret or with a federated assertion: what the broker uses.
+//! Client credentials, with a secret, a certificate or a federated assertion; `code_grant` and
+//! `on_behalf_of` have the grants of users.
 //! Pure: the request, the directory and the time come in, a [`Grant`] or a [`Refusal`] goes out;
 //! `claims` writes the token of a grant. The order of the checks is Entra's as far as it is known:
 //! the request's shape, the tenant, the application, the scope's form, the credential, the resource,
@@ -9,11 +10,12 @@
 use contract::Secret;
 
 use super::{
-    assertion,
+    assertion, certificate_assertion,
     claims_request::ClaimsRequest,
     cloud::Cloud,
     directory::{Application, Directory, Tenant},
     refusal::{Refusal, precise},
+    signing::PublishedKey,
 };
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -27,6 +29,26 @@ pub(super) struct TokenRequest<'a> {
     pub(super) method: &'a str,
     pub(super) content_type: Option<&'a str>,
     pub(super) body: &'a [u8],
+}
+
+/// What a client's proof is judged by.
+pub(super) struct Realm<'a> {
+    pub(super) cloud: Cloud,
+    pub(super) tenant: &'a Tenant,
+    pub(super) directory: &'a Directory,
+    /// Entra's own keys.
+    pub(super) keys: &'a [PublishedKey],
+    pub(super) now: u64,
+}
+
+impl Realm<'_> {
+    /// The addresses of this tenant's token endpoint, by id and by its domains.
+    pub(super) fn token_endpoints(&self) -> Vec<String> {
+        let Tenant { id, domains, .. } = self.tenant;
+        let address =
+            |name: &String| format!("https://{}/{name}/oauth2/v2.0/token", self.cloud.host());
+        domains.iter().chain([id]).map(address).collect()
+    }
 }
 
 /// What was proven and what is granted.
@@ -56,6 +78,7 @@ pub enum Credential {
 pub(super) fn decide(
     request: &TokenRequest<'_>,
     directory: &Directory,
+    keys: &[PublishedKey],
     now: u64,
 ) -> Result<Grant, Refusal> {
     if request.method != "POST" {
@@ -77,8 +100,21 @@ pub(super) fn decide(
     let tenant = find_tenant(request.cloud, request.tenant, directory)?;
     let client = find_client(&tenant, client_id, directory)?;
     let identifier = resource_identifier(scope)?;
-    let credential = authenticate(&form, &client, directory, now)?;
-    let resource = directory.find_resource(&tenant.id, &identifier).ok_or_else(|| {
+    let realm = Realm { cloud: request.cloud, tenant: &tenant, directory, keys, now };
+    let credential = authenticate(&form, &client, &realm)?;
+    let resource = find_resource(&tenant, &identifier, directory)?;
+    if client.blocked {
+        return Err(Refusal::by_number(53003));
+    }
+    Ok(Grant { resource, tenant, client, identifier, credential, claims })
+}
+
+pub(super) fn find_resource(
+    tenant: &Tenant,
+    identifier: &str,
+    directory: &Directory,
+) -> Result<Application, Refusal> {
+    directory.find_resource(&tenant.id, identifier).cloned().ok_or_else(|| {
         Refusal::new(
             500_011,
             format!(
@@ -89,11 +125,7 @@ pub(super) fn decide(
                 tenant.name
             ),
         )
-    })?;
-    if client.blocked {
-        return Err(Refusal::by_number(53003));
-    }
-    Ok(Grant { resource: resource.clone(), tenant, client, identifier, credential, claims })
+    })
 }
 
 pub(super) fn find_tenant(
@@ -173,21 +205,36 @@ fn resource_identifier(scope: &str) -> Result<String, Refusal> {
             ),
         )),
         [resource] => Ok((*resource).to_owned()),
-        _ => Err(Refusal::new(
-            28000,
-            format!(
-                "Provided value for the input parameter scope is not valid because it contains \
-                 more than one resource. Scope {scope} is not valid."
-            ),
-        )),
+        _ => Err(several_resources(scope)),
     }
+}
+
+pub(super) fn several_resources(scope: &str) -> Refusal {
+    Refusal::new(
+        28000,
+        format!(
+            "Provided value for the input parameter scope is not valid because it contains more \
+             than one resource. Scope {scope} is not valid."
+        ),
+    )
+}
+
+/// Grants of users want a client that can prove who it is.
+pub(super) fn require_credential(form: &Form) -> Result<(), Refusal> {
+    if form.optional("client_secret").is_none() && form.optional("client_assertion").is_none() {
+        return Err(Refusal::new(
+            7_000_218,
+            "The request body must contain the following parameter: 'client_assertion' or \
+             'client_secret'.",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn authenticate(
     form: &Form,
     client: &Application,
-    directory: &Directory,
-    now: u64,
+    realm: &Realm<'_>,
 ) -> Result<Credential, Refusal> {
     let secret = form.optional("client_secret");
     let assertion = form.optional("client_assertion");
@@ -207,7 +254,7 @@ pub(super) fn authenticate(
              'client_credentials' grant type.",
         )),
         (Some(secret), None) => {
-            check_secret(secret, client, now)?;
+            check_secret(secret, client, realm.now)?;
             Ok(Credential::Secret)
         }
         (None, Some(assertion)) => {
@@ -215,7 +262,10 @@ pub(super) fn authenticate(
             if form.required("client_assertion_type")? != ASSERTION_TYPE {
                 return Err(malformed());
             }
-            assertion::check(assertion, client, directory, now)?;
+            match assertion::is_federated(assertion) {
+                true => assertion::check(assertion, client, realm)?,
+                false => certificate_assertion::check(assertion, client, realm)?,
+            }
             Ok(Credential::Assertion)
         }
     }

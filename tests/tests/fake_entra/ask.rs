@@ -46,7 +46,8 @@ pub(crate) fn with_assertion(assertion: &str, changes: &[(&str, &str)]) -> Vec<(
     )
 }
 
-fn changed(form: &[(&str, &str)], changes: &[(&str, &str)]) -> Vec<(String, String)> {
+/// A form with members replaced, added or (by "") removed.
+pub(crate) fn changed(form: &[(&str, &str)], changes: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut form: Vec<(String, String)> =
         form.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     for (name, value) in changes {

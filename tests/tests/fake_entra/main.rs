@@ -10,8 +10,11 @@
 mod answers;
 mod ask;
 mod assertions;
+mod certificates;
 mod claims_requests;
 mod cluster;
 mod faults;
+mod managed_identities;
+mod on_behalf_of;
 mod refusals;
 mod sign_ins;

@@ -57,8 +57,8 @@ fn requests_that_entra_refuses_get_its_number_status_and_members() {
             "unsupported_grant_type",
         ),
         (
-            "on behalf of",
-            with_secret(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")]),
+            "SAML assertion",
+            with_secret(&[("grant_type", "urn:ietf:params:oauth:grant-type:saml2-bearer")]),
             400,
             70003,
             "unsupported_grant_type",

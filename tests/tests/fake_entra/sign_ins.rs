@@ -16,9 +16,12 @@ const SECRET: &str = "shop-secret";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const STEP_UP: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c2"}}}"#;
+const POLICY: &str = "3a1c7c6e-0f0d-4d2c-9f0a-7a3f1f2f6b22";
+const SATISFIED: &str = r#"{"access_token":{"capolids":{"essential":true,
+    "values":["3a1c7c6e-0f0d-4d2c-9f0a-7a3f1f2f6b22"]}}}"#;
 const CAPABLE: &str = r#"{"access_token":{"xms_cc":{"values":["cp1","unheard"]}}}"#;
 
-/// Contoso with a web shop, and Ada at its browser, who can satisfy `c1` and `c2`.
+/// Contoso with a web shop, and Ada at its browser, who can satisfy `c1`, `c2` and one policy.
 fn shop() -> FakeEntra {
     let (entra, _) = FakeEntra::sample();
     let end = entra.now() + 3600;
@@ -26,7 +29,7 @@ fn shop() -> FakeEntra {
         let shop = Application::new(TENANT, SHOP, "Shop").secret(SECRET, end).redirect_uri(BACK);
         directory.applications.push(shop);
     });
-    entra.at_the_browser(&ada(), &["c1", "c2"]);
+    entra.at_the_browser(&ada(), &["c1", "c2", POLICY]);
     entra
 }
 
@@ -116,6 +119,8 @@ fn contexts_and_capabilities_are_in_the_token_only_for_who_asks_in_entras_shape(
         (both, both, json!(["c2"]), json!(["cp1"])),
         ("", CAPABLE, Value::Null, json!(["cp1"])),
         (CAPABLE, "", Value::Null, Value::Null),
+        // What an exchange on behalf of a user was refused with: the sign-in satisfies the policy.
+        (SATISFIED, "", json!(["p1"]), Value::Null),
         (r#"{"id_token":{"acrs":{"essential":true,"value":"c2"}}}"#, "", Value::Null, Value::Null),
     ] {
         let answer = redeem(&entra, &code(&entra, at_sign_in), &[("claims", at_token)]).json();
