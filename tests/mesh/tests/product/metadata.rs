@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::LazyLock};
 
-use e2e::upstream::{Recorded, Reply, Upstream};
+use e2e::fake_entra::{MetadataService, sample::machine};
 use mesh::paths::METADATA;
 use serde_json::json;
 
@@ -15,24 +15,10 @@ const TOKEN: &str = "/metadata/identity/oauth2/token?api-version=2018-02-01\
     &resource=https%3A%2F%2Fgraph.microsoft.com";
 
 /// The fake of it, on the node.
-static METADATA_SERVICE: LazyLock<Upstream> = LazyLock::new(|| {
+static METADATA_SERVICE: LazyLock<MetadataService> = LazyLock::new(|| {
     let address = SocketAddr::new(METADATA.parse().unwrap(), 80);
-    let service = world().wait_for(Upstream::start_at(address));
-    service.respond_with(answer);
-    service
+    MetadataService::start_at(address, &world().entra, machine())
 });
-
-/// As the real one: nothing for whoever does not say that he means it, or comes by a proxy.
-fn answer(request: &Recorded) -> Reply {
-    let meant = request.header("metadata").as_deref() == Some("true");
-    if !meant || request.header("x-forwarded-for").is_some() || request.target != TOKEN {
-        return Reply { status: 400, ..Reply::json(&json!({"error": "invalid_request"})) };
-    }
-    Reply::json(&json!({
-        "access_token": "a.machines.token", "expires_in": "86399", "expires_on": "4102444799",
-        "resource": "https://graph.microsoft.com", "token_type": "Bearer",
-    }))
-}
 
 /// A pod whose broker has the machine's identity, too.
 fn open(namespace: &'static str, lockdown: &str) -> Open {
@@ -62,7 +48,7 @@ fn shut_the_metadata_service_gives_the_broker_a_token_and_the_application_none()
     assert!(page.contains("machine: 1 of 1 tokens held"), "{page}");
     let (status, body) = steal(&shop);
     assert_eq!(status, 503, "{body}");
-    assert!(!body.contains("a.machines.token"), "{body}");
+    assert!(!body.contains("access_token"), "{body}");
 }
 
 #[test]
@@ -72,5 +58,5 @@ fn open_the_metadata_service_gives_a_token_to_every_process_of_the_pod() {
     assert_eq!(shop.readiness()["ready"], true);
     let (status, body) = steal(&shop);
     assert_eq!(status, 200, "{body}");
-    assert!(body.contains("a.machines.token"), "{body}");
+    assert!(body.contains("access_token"), "{body}");
 }
