@@ -30,9 +30,11 @@ pub(super) fn check(
 ) -> Result<(), Refusal> {
     let token = Token::split(text)?;
     let claim = |name: &str| token.claims[name].as_str().ok_or_else(malformed);
-    let number = |name: &str| token.claims[name].as_u64().ok_or_else(malformed);
+    let seconds = |name: &str| date(&token.claims[name]).ok_or_else(malformed);
     let (issuer, subject, audience) = (claim("iss")?, claim("sub")?, claim("aud")?);
-    let (not_before, issued_at, expires_at) = (number("nbf")?, number("iat")?, number("exp")?);
+    let (issued_at, expires_at) = (seconds("iat")?, seconds("exp")?);
+    // msal for Python leaves it out.
+    let not_before = if token.claims["nbf"].is_null() { issued_at } else { seconds("nbf")? };
     if claim("jti")?.is_empty() {
         return Err(malformed());
     }
@@ -58,6 +60,13 @@ pub(super) fn check(
         return Err(assertion::out_of_time(realm.now, not_before, expires_at));
     }
     assertion::in_time(realm.now, not_before, expires_at)
+}
+
+/// A date, of which msal for Python writes the parts of a second, too (RFC 7519 §2).
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, floored")]
+fn date(value: &Value) -> Option<u64> {
+    let seconds = value.as_f64()?;
+    (0.0..1e12).contains(&seconds).then_some(seconds as u64)
 }
 
 fn verify(token: &Token<'_>, application: &Application, now: u64) -> Result<(), Refusal> {
@@ -89,9 +98,11 @@ fn verify(token: &Token<'_>, application: &Application, now: u64) -> Result<(), 
             ),
         )
     };
+    // msal for Python pads it, which RFC 7515 does not.
+    let bare = thumbprint.trim_end_matches('=');
     let mut known = application.certificates.iter();
     let certificate = known
-        .find(|known| thumbprint_of(known) == *thumbprint)
+        .find(|known| thumbprint_of(known) == bare)
         .ok_or_else(|| invalid("The key was not found."))?;
     if now < certificate.not_before || certificate.not_after <= now {
         return Err(invalid(&format!(

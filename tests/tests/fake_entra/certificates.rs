@@ -57,6 +57,15 @@ fn both_algorithms_and_every_name_of_the_endpoint_are_accepted() {
         ("RS256", rs256(&ledger.certificate), payload(now, &[])),
         ("tenant by domain", ps256(&ledger.certificate), aud(&by_domain)),
         ("id in other case", ps256(&ledger.certificate), payload(now, &[("iss", json!(shouted))])),
+        (
+            "thumbprint with padding",
+            json!({"alg": "PS256", "x5t#S256": ledger.certificate.sha256() + "="}),
+            payload(now, &[]),
+        ),
+        ("no begin", ps256(&ledger.certificate), payload(now, &[("nbf", Value::Null)])),
+        ("parts of a second", ps256(&ledger.certificate), {
+            payload(now, &[("exp", json!(f64::from(u32::try_from(now).expect("32 bits")) + 599.5))])
+        }),
         ("about to begin", ps256(&ledger.certificate), payload(now + 240, &[])),
         ("just ended", ps256(&ledger.certificate), payload(now - 840, &[])),
     ] {
@@ -93,7 +102,6 @@ fn assertions_of_another_key_certificate_endpoint_or_time_are_refused() {
     let endpoint = |tenant: &str| json!(format!("https://{HOST}{}", token_path(tenant)));
     let version_1 = json!(format!("https://{HOST}/{TENANT}/oauth2/token"));
     let crossed = json!({"alg": "PS256", "typ": "JWT", "x5t": ledger.certificate.sha1()});
-    let longer = json!(ledger.certificate.sha256() + "=");
     let client = "invalid_client";
     for (case, assertion, code, error) in [
         (
@@ -105,12 +113,6 @@ fn assertions_of_another_key_certificate_endpoint_or_time_are_refused() {
         ("unknown, RS256", stranger.sign(&rs256(&stranger.certificate), &good), 700_027, client),
         ("another's signature", stranger.sign(&header, &good), 700_027, client),
         ("no signature", format!("{signed}."), 700_027, client),
-        (
-            "thumbprint with padding",
-            ledger.sign(&json!({"alg": "PS256", "x5t#S256": longer}), &good),
-            700_027,
-            client,
-        ),
         ("expired", expired.sign(&ps256(&expired.certificate), &good), 700_027, client),
         ("not yet good", not_yet.sign(&ps256(&not_yet.certificate), &good), 700_027, client),
         ("no thumbprint", ledger.sign(&json!({"alg": "PS256"}), &good), 5_002_723, client),
@@ -132,7 +134,7 @@ fn assertions_of_another_key_certificate_endpoint_or_time_are_refused() {
         ("made in the future", with("iat", json!(now + 360)), 700_024, client),
         ("for an hour", with("exp", json!(now + 3600)), 700_024, client),
         ("no id", with("jti", Value::Null), 50027, "invalid_request"),
-        ("no begin", with("nbf", Value::Null), 50027, "invalid_request"),
+        ("a begin that is no date", with("nbf", json!("now")), 50027, "invalid_request"),
         ("no time of issue", with("iat", Value::Null), 50027, "invalid_request"),
         ("no end", with("exp", Value::Null), 50027, "invalid_request"),
         ("no subject", with("sub", Value::Null), 50027, "invalid_request"),
