@@ -11,10 +11,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
 
 use crate::{
-    client::{Answer, Connection, Request},
+    client::{Answer, Connection, DEADLINE, Request},
     envoy::from_environment,
     fake_entra::FakeEntra,
     ports,
@@ -82,6 +85,15 @@ impl BrokerSettings {
         }
     }
 
+    /// Adds the compat listener with these families of endpoints; answers where it is.
+    pub fn compat(&mut self, mut families: Value) -> SocketAddr {
+        let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+        families["address"] = json!(address.to_string());
+        families["trust_whole_pod"] = json!(true);
+        self.config["listen"]["compat"] = families;
+        address
+    }
+
     /// The configuration, for tests that change something in it.
     pub fn config_mut(&mut self) -> &mut Value {
         &mut self.config
@@ -135,6 +147,27 @@ impl Broker {
     pub fn kill(&mut self) {
         self.process.kill();
     }
+}
+
+/// `POST /v1/token` over the socket, as Envoy asks: status and body.
+///
+/// # Panics
+/// When there is no answer.
+pub async fn ask(socket: &Path, body: &Value) -> (u16, Value) {
+    let body = body.to_string();
+    let request = format!(
+        "POST /v1/token HTTP/1.1\r\nhost: broker\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(socket).await.expect("the socket");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    tokio::time::timeout(DEADLINE, reading).await.expect("in time").expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    (status, serde_json::from_str(body).expect("JSON"))
 }
 
 async fn answers(admin: SocketAddr) -> bool {

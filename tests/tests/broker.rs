@@ -8,21 +8,17 @@
     reason = "a test: what goes wrong fails it"
 )]
 
-use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::os::unix::fs::PermissionsExt;
 
 use e2e::{
-    broker::{Broker, BrokerIdentity, BrokerSettings},
+    broker::{Broker, BrokerIdentity, BrokerSettings, ask},
     fake_entra::{
         Endpoint, FakeEntra, Standing,
         sample::{TENANT, WORKLOAD, WORKLOAD_SUBJECT},
     },
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 const SCOPE: &str = "https://graph.microsoft.com/.default";
 
@@ -53,25 +49,6 @@ async fn start() -> Running {
     settings.config_mut()["identities"]["default"]["client_capabilities"] = json!(["cp1"]);
     let broker = Broker::start(&settings).await;
     Running { entra, broker, socket: settings.socket, _directory: directory }
-}
-
-/// `POST /v1/token` over the socket: status and body.
-async fn ask(socket: &Path, body: &Value) -> (u16, Value) {
-    let body = body.to_string();
-    let request = format!(
-        "POST /v1/token HTTP/1.1\r\nhost: broker\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = UnixStream::connect(socket).await.expect("the socket");
-    stream.write_all(request.as_bytes()).await.expect("written");
-    let mut answer = String::new();
-    let reading = stream.read_to_string(&mut answer);
-    let patience = Duration::from_secs(30);
-    tokio::time::timeout(patience, reading).await.expect("in time").expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-    (status, serde_json::from_str(body).expect("JSON"))
 }
 
 fn request(destination: &str) -> Value {
