@@ -29,6 +29,7 @@ cargo xtask <command>
   demo [--once]             the whole product on this machine, with a fake Entra;
                             --once checks every answer and ends
   test [NAME]               every test, or those whose name contains NAME
+  test clients              Microsoft's own libraries against the broker and the fake Entra
   check                     format, clippy on host and wasm, tidy tests, generated documents
   wasm                      the shipped filter: dist/entra_filter.wasm
   images                    the filter and the broker as OCI images: dist/images

@@ -8,8 +8,8 @@
 //! | `ENTRA_FILTER_WASM` | the shipped module |
 //! | `ENTRA_FILTER_TRAP_WASM` | the same filter with a request that traps the VM |
 //! | `TOKEN_BROKER_BIN` | the broker |
-//! | `NODE`, `PYTHON` | programs |
-//! | `PYTHON_CLIENTS` | packages that nobody here wrote, for Python's path |
+//! | `NODE`, `PYTHON` | programs for clients that nobody here wrote |
+//! | `NODE_CLIENTS`, `PYTHON_CLIENTS` | the packages of those clients |
 //! | `BENCH_EMPTY_WASM` | a filter that does nothing |
 
 use std::path::PathBuf;
@@ -61,17 +61,25 @@ pub(crate) fn product() -> Result<Variables> {
 
 /// What the tests need besides.
 pub(crate) fn tests() -> Result<Variables> {
-    let mut variables = product()?;
-    let clients = workspace::root().join("tests/clients/requirements.txt");
+    let mut variables = envoy_and_module()?;
+    variables.extend(clients()?);
     variables.extend(envoy::between()?);
-    variables.extend([
-        ("ENVOY_SMOKE", envoy::oldest()?),
-        ("ENTRA_FILTER_TRAP_WASM", wasm::trapping()?),
-        ("NODE", node::node()?.program),
-        ("PYTHON", python::program()?),
-        ("PYTHON_CLIENTS", python::packages("python-clients", &clients)?),
-    ]);
+    variables
+        .extend([("ENVOY_SMOKE", envoy::oldest()?), ("ENTRA_FILTER_TRAP_WASM", wasm::trapping()?)]);
     Ok(variables)
+}
+
+/// What the tests with independent clients need: the broker and the clients, and no Envoy.
+pub(crate) fn clients() -> Result<Variables> {
+    let pins = workspace::root().join("tests/clients");
+    let (node, node_clients) = node::clients(&pins)?;
+    Ok(vec![
+        ("TOKEN_BROKER_BIN", built(Profile::Debug, "token-broker")?),
+        ("NODE", node),
+        ("NODE_CLIENTS", node_clients),
+        ("PYTHON", python::program()?),
+        ("PYTHON_CLIENTS", python::packages("python-clients", &pins.join("requirements.txt"))?),
+    ])
 }
 
 /// What the bench needs: the broker is not measured there.

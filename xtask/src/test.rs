@@ -1,9 +1,10 @@
 //! `cargo xtask test [NAME]`: every test, and one closing line of results.
 //!
 //! Two parts: the workspace on the host (pure tables, broker, the whole product under Envoy, the
-//! tidy tests), and the core once more as wasm under node.
+//! tidy tests), and the core once more as wasm under node. `cargo xtask test clients` runs one
+//! program of the first alone: Microsoft's own libraries against the broker and the fake Entra.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -31,6 +32,7 @@ const HOST: [&str; 8] = [
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let name = match arguments {
         [] => None,
+        ["clients"] => return clients(),
         [name] if !name.starts_with('-') => Some(*name),
         _ => bail!("test [NAME]"),
     };
@@ -48,6 +50,24 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if all.passed == 0 && all.failed == 0 {
         bail!("no test's name contains `{}`", name.unwrap_or_default());
     }
+    closing(&all)
+}
+
+/// The tests of `tests/tests/clients`.
+fn clients() -> Result<()> {
+    command::step("building the tests and the broker");
+    let broker = ["build", "--locked", "--package", "token-broker", "--bins"];
+    command::run(command::cargo().args(broker))?;
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--locked", "--package", "e2e", "--test", "clients"]);
+    let summary = counted(cargo.envs(stack::clients()?), "clients")?;
+    if summary.passed == 0 && summary.failed == 0 {
+        bail!("no test ran");
+    }
+    closing(&summary)
+}
+
+fn closing(all: &Summary) -> Result<()> {
     for failure in &all.failures {
         println!("failed: {failure}");
     }
@@ -66,12 +86,17 @@ fn on_host(name: Option<&str>) -> Result<Summary> {
         cargo.envs(stack::tests()?);
     }
     command::step("running the tests on the host");
+    counted(&mut cargo, "host")
+}
+
+/// Runs the tests, shows what they say, and counts.
+fn counted(cargo: &mut Command, what: &str) -> Result<Summary> {
     let mut summary = Summary::default();
-    let status = command::each_line(&mut cargo, |line| {
+    let status = command::each_line(cargo, |line| {
         println!("{line}");
         summary.read(line);
     })?;
-    summary.ended(status.success(), "host");
+    summary.ended(status.success(), what);
     Ok(summary)
 }
 
@@ -106,12 +131,7 @@ fn as_wasm(name: Option<&str>) -> Result<Summary> {
     cargo.args(["test", "--locked", "--package", "policy", "--target", rust::BROWSER]);
     cargo.args(["--lib", "--tests", "--no-fail-fast"]).args(name);
     cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).env("PATH", node.path());
-    let mut summary = Summary::default();
-    let status = command::each_line(&mut cargo, |line| {
-        println!("{line}");
-        summary.read(line);
-    })?;
-    summary.ended(status.success(), "as wasm");
+    let mut summary = counted(&mut cargo, "as wasm")?;
     if name.is_none() && summary.passed == 0 {
         summary.failed_without_count("as wasm: no test ran");
     }

@@ -1,4 +1,5 @@
-//! node, which runs the wasm tools and the core's tests as wasm, and those tools.
+//! node, which runs the wasm tools, the core's tests as wasm and the clients of the tests, and what
+//! npm installs for them.
 
 use std::{
     ffi::OsString,
@@ -13,6 +14,8 @@ use crate::{command, workspace};
 
 /// The oldest major version of node that the tools run on.
 const OLDEST_NODE: u32 = 18;
+/// The oldest that @azure/identity runs on.
+const OLDEST_FOR_CLIENTS: u32 = 22;
 
 /// A node with an npm that belongs to it.
 pub(crate) struct Node {
@@ -24,11 +27,22 @@ pub(crate) struct Node {
 
 /// `$NODE`, or node and npm on PATH, or both from the pinned wheel.
 pub(crate) fn node() -> Result<Node> {
+    at_least(OLDEST_NODE)
+}
+
+/// A node for the clients that the tests start, and the packages of a lock file for it.
+pub(crate) fn clients(lock: &Path) -> Result<(PathBuf, PathBuf)> {
+    let node = at_least(OLDEST_FOR_CLIENTS)?;
+    let packages = node.packages("node-clients", lock)?;
+    Ok((node.program, packages))
+}
+
+fn at_least(oldest: u32) -> Result<Node> {
     let on_path = || Some((command::on_path("node")?, command::on_path("npm")?));
     let named = std::env::var_os("NODE").map(PathBuf::from);
     if let Some((found, npm)) = on_path() {
         let program = named.unwrap_or(found);
-        if major_version(&program).is_some_and(|major| major >= OLDEST_NODE) {
+        if major_version(&program).is_some_and(|major| major >= oldest) {
             return Ok(Node { program, npm: vec![npm] });
         }
     }
@@ -71,19 +85,25 @@ impl Node {
 
     /// A program of the pinned binaryen (`wasm-opt`, `wasm-metadce`).
     pub(crate) fn binaryen(&self, name: &str) -> Result<Command> {
-        let pins = workspace::pins().join("npm");
+        let packages = self.packages("npm", &workspace::pins().join("npm"))?;
+        let mut command = self.command();
+        command.arg(packages.join("node_modules/binaryen/bin").join(name));
+        Ok(command)
+    }
+
+    /// Installs what the lock file in a folder pins into `.tools/<name>`.
+    ///
+    /// Nothing that is fetched runs at installation.
+    fn packages(&self, name: &str, pins: &Path) -> Result<PathBuf> {
         let pin = workspace::read(&pins.join("package-lock.json"))?;
-        let folder = super::installed("npm", &pin, |folder| {
+        super::installed(name, &pin, |folder| {
             for file in ["package.json", "package-lock.json"] {
                 std::fs::copy(pins.join(file), folder.join(file))
                     .with_context(|| format!("cannot copy {file}"))?;
             }
             let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
             command::run(self.npm()?.args(arguments).current_dir(folder))
-        })?;
-        let mut command = self.command();
-        command.arg(folder.join("node_modules/binaryen/bin").join(name));
-        Ok(command)
+        })
     }
 
     /// What a line of JavaScript prints; its arguments start at `process.argv[1]`.

@@ -2,6 +2,10 @@
 
 use crate::{none, tree};
 
+/// What npm installs.
+const NPM_LOCKS: [&str; 2] =
+    ["xtask/tools/npm/package-lock.json", "tests/clients/package-lock.json"];
+
 #[test]
 fn the_envoy_version_is_the_pinned_one() {
     let version = tree::read(".envoy-version");
@@ -48,10 +52,12 @@ fn everything_that_pip_installs_has_hashes() {
 
 #[test]
 fn everything_that_npm_installs_has_integrity() {
-    let lock = tree::read("xtask/tools/npm/package-lock.json");
-    let packages = lock.matches("\"node_modules/").count();
-    assert!(packages > 0);
-    assert_eq!(lock.matches("\"integrity\": \"sha512-").count(), packages);
+    for path in NPM_LOCKS {
+        let lock = tree::read(path);
+        let packages = lock.matches("\"node_modules/").count();
+        assert!(packages > 0, "{path}");
+        assert_eq!(lock.matches("\"integrity\": \"sha512-").count(), packages, "{path}");
+    }
 }
 
 #[test]
@@ -63,8 +69,10 @@ fn lock_files_name_no_registry_but_the_public_one() {
         let public = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
         wrong.extend(sources.filter(|line| *line != public).map(|line| format!("{path}: {line}")));
     }
-    if tree::read("xtask/tools/npm/package-lock.json").contains("\"resolved\"") {
-        wrong.push("xtask/tools/npm/package-lock.json names where it was fetched".to_owned());
+    for path in NPM_LOCKS {
+        if tree::read(path).contains("\"resolved\"") {
+            wrong.push(format!("{path} names where it was fetched"));
+        }
     }
     none("lock files", wrong);
 }
