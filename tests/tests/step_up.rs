@@ -15,7 +15,7 @@ use e2e::{
         Credential, Endpoint,
         sample::{ORDERS_API, TENANT, ada},
     },
-    python,
+    independent_client,
     stack::{
         Stack,
         world::{WEB, WEB_REDIRECT_URI, WEB_SECRET, application, use_version_1, user},
@@ -228,7 +228,7 @@ fn msal(stack: &Stack, capable: bool) -> Value {
         "scope": "api://orders/Orders.Pay", "capable": capable,
         "url": format!("http://{}/orders/7/pay", stack.envoy.inbound),
     });
-    python::run(&stack.entra, "step_up_client.py", &asked)
+    independent_client::run_against(&stack.entra, "step_up_client.py", &asked)
 }
 
 fn sign_ins(stack: &Stack) -> usize {

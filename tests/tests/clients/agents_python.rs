@@ -1,0 +1,15 @@
+//! microsoft-agents-authentication-entra-auth-sidecar, the Agents SDK's client of Microsoft's auth
+//! sidecar for Python, unchanged.
+
+use crate::agents::{Says, check};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agents_sdk_for_python_takes_the_broker_for_microsofts_auth_sidecar() {
+    let says = Says {
+        bad_request: "ValueError: ",
+        not_found: "SidecarConfigurationError: ",
+        outage: "SidecarUnavailableError: ",
+        throttled: "SidecarUnavailableError: ",
+    };
+    check("agents_client.py", &says).await;
+}
