@@ -1,69 +1,23 @@
-//! What the broker counts: every metric's name, help and labels are in this file.
+//! What the broker counts: every metric's name and help are in this file.
 //!
 //! Labels come from the configuration or from closed lists, never from a request, so the number
 //! of series is bounded. No label and no value is secret.
 
 use contract::ErrorKind;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 use crate::access::Standing;
 
-/// Tokens asked of Entra: which identity, how it ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByIdentity {
-    identity: String,
-    outcome: &'static str,
-}
+mod labels;
 
-/// One of an identity's credentials, by its place in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByCredential {
-    identity: String,
-    position: u32,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfIdentity {
-    identity: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByAuthority {
-    authority: String,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfAuthority {
-    authority: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByOutcome {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByRoute {
-    listener: &'static str,
-    route: &'static str,
-    status: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfListener {
-    listener: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Build {
-    version: &'static str,
-}
+use labels::{
+    Build, ByAuthority, ByCredential, ByIdentity, ByOutcome, ByRoute, OfAuthority, OfIdentity,
+    OfListener,
+};
 
 /// Requests that the api listener answers with a token.
 const TOKENS_ANSWERED: ByRoute =

@@ -20,7 +20,7 @@ use std::{
 
 use contract::{ErrorKind, IssuedToken, TokenRequest, TypedError};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -30,14 +30,17 @@ mod guard;
 mod held;
 mod on_behalf_of;
 mod renewal;
+mod slot;
 mod states;
+
 pub use on_behalf_of::Counts;
 pub use states::IdentityState;
 
 use challenges::Challenge;
 use guard::Guard;
-use held::{Answer, Held, State, Step};
+use held::{Answer, Held, Step};
 use on_behalf_of::{Cache, Delegated};
+use slot::{Slot, Slots};
 
 use crate::{
     entra::claims::Capability,
@@ -89,65 +92,6 @@ struct Holding {
     delegated: Option<Arc<Delegated>>,
     /// Ends with the owner.
     _renewals: JoinSet<()>,
-}
-
-/// The places of one identity's tokens for one scope.
-struct Slots {
-    plain: Arc<Slot>,
-    /// Of the token that goes to who answers challenges; none where the identity cannot.
-    capable: Option<Arc<Slot>>,
-}
-
-/// The place of one token.
-struct Slot {
-    identity: String,
-    scope: String,
-    capability: Capability,
-    state: watch::Sender<State>,
-    /// Wakes the renewal when a request finds that a clock has jumped past the token's end, or
-    /// has a challenge.
-    wanted: Notify,
-}
-
-impl Slot {
-    fn new(identity: &str, scope: &str, capability: Capability) -> Self {
-        Self {
-            identity: identity.to_owned(),
-            scope: scope.to_owned(),
-            capability,
-            state: watch::Sender::new(State::default()),
-            wanted: Notify::new(),
-        }
-    }
-
-    /// Acquires nothing until somebody asks.
-    fn dormant(self) -> Self {
-        self.state.send_modify(|state| state.dormant = true);
-        self
-    }
-
-    /// The claims of a challenge that a token is to be acquired for now.
-    fn take_challenge(&self) -> Option<String> {
-        let mut claims = None;
-        self.state.send_if_modified(|state| {
-            claims = state.challenges.take();
-            false
-        });
-        claims
-    }
-}
-
-impl Slots {
-    /// The slot for a request, by whether its asker answers challenges.
-    fn of(&self, request: &TokenRequest) -> &Arc<Slot> {
-        self.capable.as_ref().filter(|_| request.claims_challenges).unwrap_or(&self.plain)
-    }
-
-    /// Those that somebody has asked for, or the configuration.
-    fn active(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        let all = [Some(&self.plain), self.capable.as_ref()];
-        all.into_iter().flatten().filter(|slot| !slot.state.borrow().dormant)
-    }
 }
 
 impl Tokens {
