@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 pub mod address;
+pub mod circuit;
 pub mod proxy;
 mod roots;
 mod route;
@@ -117,6 +118,8 @@ pub enum TransportFailure {
     Broken,
     /// More bytes than asked for.
     TooLarge,
+    /// The authority's circuit is open (`https::circuit`), for so long.
+    NotTried(Duration),
 }
 
 impl std::fmt::Display for TransportFailure {
@@ -126,6 +129,9 @@ impl std::fmt::Display for TransportFailure {
             Self::Connection(reason) => write!(formatter, "no connection: {reason}"),
             Self::Broken => formatter.write_str("the connection broke"),
             Self::TooLarge => formatter.write_str("the answer is too large"),
+            Self::NotTried(_) => formatter.write_str(
+                "not tried: the last calls had no answer, so that Entra is left alone for a while",
+            ),
         }
     }
 }

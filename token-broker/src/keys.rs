@@ -42,6 +42,7 @@ const WAIT: Duration = Duration::from_secs(8);
 pub struct Keys {
     authorities: Vec<Arc<Holding>>,
     transport: Arc<dyn Transport>,
+    recoveries: watch::Receiver<u64>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     /// Told of each good fetch.
@@ -105,10 +106,12 @@ impl Kept {
 
 impl Keys {
     /// Starts to fetch at once; until the first good fetch there is what `snapshot` holds.
+    /// `recoveries` changes when Entra answers again after it did not.
     pub fn start(
         authorities: Vec<Authority>,
         snapshot: Option<&KeySnapshot>,
         transport: Arc<dyn Transport>,
+        recoveries: watch::Receiver<u64>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -116,7 +119,7 @@ impl Keys {
             keeping::load(snapshot, &authorities, clock.unix_now(), &metrics)
         });
         let changed = Arc::default();
-        let none = Self { authorities: Vec::new(), transport, clock, metrics, changed };
+        let none = Self { authorities: Vec::new(), transport, recoveries, clock, metrics, changed };
         none.with(authorities, kept)
     }
 
@@ -146,6 +149,7 @@ impl Keys {
         Self {
             authorities,
             transport: Arc::clone(&self.transport),
+            recoveries: self.recoveries.clone(),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             changed: Arc::clone(&self.changed),
@@ -177,6 +181,7 @@ impl Keys {
         upkeep.spawn(upkeep::keep(
             Arc::clone(&slot),
             Arc::clone(&self.transport),
+            self.recoveries.clone(),
             Arc::clone(&self.clock),
             Arc::clone(&self.metrics),
         ));

@@ -35,7 +35,7 @@ pub mod validation;
 
 use access::Standing;
 use config::{Config, Identity, Source, environment::Environment};
-use https::{Replaceable, Transport};
+use https::{Replaceable, Transport, circuit::Circuits};
 use keys::Keys;
 use metrics::Metrics;
 use pod::NotProven;
@@ -54,8 +54,10 @@ pub fn start(
     clock: &Arc<dyn Clock>,
 ) -> Arc<State> {
     let metrics = Arc::new(Metrics::default());
+    let circuits = Arc::new(Circuits::new(Arc::clone(transport), Arc::clone(&metrics)));
+    let transport: Arc<dyn Transport> = Arc::<Circuits>::clone(&circuits);
     let means = Means {
-        transport: Arc::clone(transport),
+        transport: Arc::clone(&transport),
         clock: Arc::clone(clock),
         metrics: Arc::clone(&metrics),
     };
@@ -68,11 +70,13 @@ pub fn start(
     let keys = Keys::start(
         config.authorities.clone(),
         config.key_snapshot.as_ref(),
-        Arc::clone(transport),
+        transport,
+        circuits.recoveries(),
         Arc::clone(clock),
         Arc::clone(&metrics),
     );
-    let tokens = Tokens::start(entitlements, Arc::clone(clock), Arc::clone(&metrics));
+    let recoveries = circuits.recoveries();
+    let tokens = Tokens::start(entitlements, recoveries, Arc::clone(clock), Arc::clone(&metrics));
     let tokens = tokens.guarded(&access);
     let serving = Serving {
         tokens: Arc::new(tokens),
@@ -80,7 +84,7 @@ pub fn start(
         access: Arc::new(access),
         compat: Arc::new(config.compat.clone()),
     };
-    let state = Arc::new(State::new(serving, metrics));
+    let state = Arc::new(State::new(serving, circuits, metrics));
     if let Some(snapshot) = &config.key_snapshot {
         tokio::spawn(keys::keeping::keep(snapshot.clone(), Arc::downgrade(&state)));
     }

@@ -60,6 +60,8 @@ pub struct Metrics {
     access_decisions: Family<ByIdentity, Counter>,
     configurations: Family<ByOutcome, Counter>,
     configuration_errors: Gauge,
+    circuit_openings: Family<OfAuthority, Counter>,
+    open_circuits: Family<OfAuthority, Gauge>,
     requests: Family<ByRoute, Counter>,
     /// Of `requests`, what most of them are: not looked up each time.
     tokens_answered: Counter,
@@ -92,6 +94,8 @@ impl Default for Metrics {
             access_decisions: Family::default(),
             configurations: Family::default(),
             configuration_errors: Gauge::default(),
+            circuit_openings: Family::default(),
+            open_circuits: Family::default(),
             requests,
             tokens_answered,
             connections: Family::default(),
@@ -181,6 +185,16 @@ impl Default for Metrics {
             "configuration_errors",
             "Errors of the configuration on disk; while there are any, the one before is in force",
             metrics.configuration_errors.clone(),
+        );
+        registry.register(
+            "circuit_openings",
+            "Times that an authority, which did not answer, was no longer called",
+            metrics.circuit_openings.clone(),
+        );
+        registry.register(
+            "circuit_open",
+            "1 while an authority is not called; nothing otherwise",
+            metrics.open_circuits.clone(),
         );
         registry.register(
             "requests",
@@ -326,6 +340,18 @@ impl Metrics {
         let label = OfAuthority { authority: authority.to_owned() };
         self.key_set_age.remove(&label);
         self.key_set_keys.remove(&label);
+    }
+
+    /// An authority is no longer called.
+    pub fn circuit_opened(&self, authority: &str) {
+        let label = OfAuthority { authority: authority.to_owned() };
+        self.circuit_openings.get_or_create(&label).inc();
+        self.open_circuits.get_or_create(&label).set(1);
+    }
+
+    /// An authority is called again.
+    pub fn circuit_closed(&self, authority: &str) {
+        self.open_circuits.remove(&OfAuthority { authority: authority.to_owned() });
     }
 
     /// A request was answered.

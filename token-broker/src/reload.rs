@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     config::{Config, document, environment::Environment},
     file,
-    https::{Replaceable, Transport},
+    https::{Replaceable, Transport, circuit::Circuits},
     server::{Serving, State},
     source::Means,
     time::later,
@@ -88,15 +88,15 @@ impl Reload {
             return;
         }
         gate::tell(&self.in_force, &access, &state.metrics);
-        let means = self.means(&before, state);
+        let means = Self::means(&before, state);
         let (tokens, _) = gate.tokens(&self.in_force, &access, &before.tokens, &means);
         let (tokens, access) = (Arc::new(tokens), Arc::new(access));
         state.replace(Serving { tokens, access, ..before });
     }
 
-    fn means(&self, before: &Serving, state: &State) -> Means {
+    fn means(before: &Serving, state: &State) -> Means {
         Means {
-            transport: Arc::<Replaceable>::clone(&self.transport),
+            transport: Arc::<Circuits>::clone(&state.circuits),
             clock: Arc::clone(before.tokens.clock()),
             metrics: Arc::clone(&state.metrics),
         }
@@ -183,7 +183,7 @@ impl Reload {
         let before = state.serving();
         gate.watch(&next);
         let access = gate.judge(&next);
-        let means = self.means(&before, state);
+        let means = Self::means(&before, state);
         let (tokens, started) = gate.tokens(&next, &access, &before.tokens, &means);
         tracing::info!(
             identities = next.identities.len(),

@@ -28,6 +28,7 @@ use listener::{BindError, Bound};
 use crate::{
     access::Standing,
     config::{Compat, Listen},
+    https::circuit::Circuits,
     keys::Keys,
     metrics::Metrics,
     tokens::Tokens,
@@ -36,6 +37,8 @@ use crate::{
 /// What the answers are made of.
 pub struct State {
     serving: RwLock<Serving>,
+    /// The way out.
+    pub circuits: Arc<Circuits>,
     /// The counters.
     pub metrics: Arc<Metrics>,
 }
@@ -56,8 +59,8 @@ pub struct Serving {
 
 impl State {
     /// The state of a broker that has just started.
-    pub fn new(serving: Serving, metrics: Arc<Metrics>) -> Self {
-        Self { serving: RwLock::new(serving), metrics }
+    pub fn new(serving: Serving, circuits: Arc<Circuits>, metrics: Arc<Metrics>) -> Self {
+        Self { serving: RwLock::new(serving), circuits, metrics }
     }
 
     /// What serves now.

@@ -33,7 +33,7 @@ mod renewal;
 mod slot;
 mod states;
 
-pub use on_behalf_of::Counts;
+pub use on_behalf_of::{Counts, Delegation};
 pub use states::IdentityState;
 
 use challenges::Challenge;
@@ -66,19 +66,11 @@ pub struct Entitlement {
     pub delegation: Option<Delegation>,
 }
 
-/// For what an application may act on behalf of its users.
-#[derive(Debug, Clone)]
-pub struct Delegation {
-    /// The application's tenant, which is its users'.
-    pub tenant: String,
-    /// The scopes that may be asked for.
-    pub scopes: Vec<String>,
-}
-
 /// All tokens that there can be under one configuration.
 pub struct Tokens {
     identities: BTreeMap<String, Arc<Holding>>,
     on_behalf_of: Arc<Cache>,
+    recoveries: watch::Receiver<u64>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     denied: Arc<AtomicU64>,
@@ -95,15 +87,18 @@ struct Holding {
 }
 
 impl Tokens {
-    /// Starts to acquire, at once, all that the configuration allows.
+    /// Starts to acquire, at once, all that the configuration allows. `recoveries` changes when
+    /// Entra answers again after it did not.
     pub fn start(
         entitlements: BTreeMap<String, Entitlement>,
+        recoveries: watch::Receiver<u64>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let none = Self {
             identities: BTreeMap::new(),
             on_behalf_of: Arc::default(),
+            recoveries,
             clock,
             metrics,
             denied: Arc::default(),
@@ -131,6 +126,7 @@ impl Tokens {
         Self {
             identities,
             on_behalf_of: Arc::clone(&self.on_behalf_of),
+            recoveries: self.recoveries.clone(),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             denied: Arc::clone(&self.denied),
@@ -154,6 +150,7 @@ impl Tokens {
                 clock: Arc::clone(&self.clock),
                 metrics: Arc::clone(&self.metrics),
                 doubt: doubt.clone(),
+                recoveries: self.recoveries.clone(),
             };
             renewals.spawn(keeper.keep());
             slot
@@ -170,16 +167,9 @@ impl Tokens {
             };
             scopes.insert(scope, of_scope);
         }
-        let delegated = entitlement.delegation.map(|delegation| {
-            Arc::new(Delegated::new(
-                identity,
-                delegation,
-                entitlement.capability,
-                entitlement.source,
-                Arc::clone(&self.on_behalf_of),
-                Arc::clone(&self.clock),
-                Arc::clone(&self.metrics),
-            ))
+        let Entitlement { capability, source, delegation, .. } = entitlement;
+        let delegated = delegation.map(|delegation| {
+            Arc::new(Delegated::new(identity, delegation, capability, source, self))
         });
         Holding { scopes, delegated, _renewals: renewals }
     }

@@ -14,6 +14,7 @@ mod support;
 mod allow_list;
 mod certificate;
 mod challenges;
+mod circuit;
 mod cluster_keys;
 mod command;
 mod compat_app_service;

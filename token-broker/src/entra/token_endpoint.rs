@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::refusal;
 use crate::{
     config::Application,
-    failure::{NoToken, failure},
+    failure::{NoToken, failure, retry_in},
     https::{Transport, TransportFailure, login_uri},
 };
 
@@ -193,7 +193,11 @@ fn is_bearer_token(token: &str) -> bool {
 }
 
 fn unreachable_entra(failed: &TransportFailure) -> TypedError {
-    failure(ErrorKind::Transient, format!("entra_unreachable: {failed}"))
+    let unreachable = failure(ErrorKind::Transient, format!("entra_unreachable: {failed}"));
+    match failed {
+        TransportFailure::NotTried(rest) => retry_in(unreachable, *rest),
+        _ => unreachable,
+    }
 }
 
 #[cfg(test)]

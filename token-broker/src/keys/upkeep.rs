@@ -3,13 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use contract::{ErrorKind, Jwk};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{Fetched, Slot};
 use crate::{
     entra::discovery::{self, NoKeys},
     failure::Pace,
-    https::Transport,
+    https::{Transport, TransportFailure},
     metrics::Metrics,
     refresh,
     time::Clock,
@@ -19,6 +22,7 @@ use crate::{
 pub(super) async fn keep(
     slot: Arc<Slot>,
     transport: Arc<dyn Transport>,
+    mut recoveries: watch::Receiver<u64>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 ) {
@@ -41,8 +45,20 @@ pub(super) async fn keep(
         tokio::select! {
             () = wait(pause, clock.as_ref()) => {}
             () = slot.wanted.notified() => {}
+            () = revived(&slot, &mut recoveries) => {}
         }
     }
+}
+
+/// Waits until Entra answers somebody after the last fetch here failed.
+async fn revived(slot: &Slot, recoveries: &mut watch::Receiver<u64>) {
+    while recoveries.changed().await.is_ok() {
+        if slot.kept().failed {
+            return;
+        }
+    }
+    // Nobody can say so any more: the broker is stopping.
+    std::future::pending().await
 }
 
 /// Waits until `pause` is over by either clock: a machine that slept wakes with old keys, and the
@@ -77,8 +93,13 @@ fn take(slot: &Slot, keys: Vec<Jwk>, unix_now: u64) -> Duration {
 }
 
 fn leave(slot: &Slot, refused: &NoKeys, failures: u32) -> Duration {
-    let pause =
-        refresh::retry_after(ErrorKind::Transient, Pace::ByKind, failures, None, fastrand::f64());
+    let pause = match refused {
+        NoKeys::Transport(TransportFailure::NotTried(rest)) => *rest,
+        _ => {
+            let kind = ErrorKind::Transient;
+            refresh::retry_after(kind, Pace::ByKind, failures, None, fastrand::f64())
+        }
+    };
     tracing::warn!(
         authority = slot.issuer,
         reason = %refused,

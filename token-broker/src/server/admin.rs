@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     access::Standing,
+    https::circuit::Open,
     refresh::is_lasting,
     tokens::{Counts, IdentityState},
 };
@@ -170,6 +171,13 @@ fn status_text(state: &State) -> String {
             KeySetState::None => "none",
         };
         let _written = writeln!(page, "  {} {word}, {} keys", set.issuer, set.keys.len());
+    }
+    for Open { authority, failures, pause } in state.circuits.open() {
+        let seconds = pause.as_secs();
+        let _written = writeln!(
+            page,
+            "  {authority} does not answer ({failures} calls): not called for {seconds} s"
+        );
     }
     page.push_str("\nidentities\n");
     for identity in tokens.states() {

@@ -12,7 +12,10 @@ use std::{
 };
 
 use contract::{ErrorKind, IssuedToken, Secret, TokenRequest, TypedError};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 mod assertion;
 mod cache;
@@ -21,10 +24,10 @@ mod quiet;
 
 use assertion::Assertion;
 pub(super) use cache::Cache;
-use cache::{Flight, Found, Kept, Key};
+use cache::{Flight, Found, Kept, Key, Refused};
 use quiet::Quiet;
 
-use super::{Delegation, WAIT, Waited, held::Times, renewal, slow};
+use super::{Tokens, WAIT, Waited, held::Times, renewal, slow};
 use crate::{
     entra::{
         claims::{self, Capability},
@@ -36,6 +39,15 @@ use crate::{
     source::TokenSource,
     time::{Clock, later},
 };
+
+/// For what an application may act on behalf of its users.
+#[derive(Debug, Clone)]
+pub struct Delegation {
+    /// The application's tenant, which is its users'.
+    pub tenant: String,
+    /// The scopes that may be asked for.
+    pub scopes: Vec<String>,
+}
 
 /// How many there are now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +66,7 @@ pub(super) struct Delegated {
     capability: Capability,
     source: Arc<dyn TokenSource>,
     cache: Arc<Cache>,
+    recoveries: watch::Receiver<u64>,
     /// Tells its entries from those of others, also of one with the same name that it followed.
     number: u32,
     quiet: Mutex<Quiet>,
@@ -80,13 +93,21 @@ impl Delegated {
         Delegation { tenant, scopes }: Delegation,
         capability: Capability,
         source: Arc<dyn TokenSource>,
-        cache: Arc<Cache>,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
+        among: &Tokens,
     ) -> Self {
-        let (identity, number) = (identity.to_owned(), cache.number());
-        let quiet = Mutex::default();
-        Self { identity, tenant, scopes, capability, source, cache, number, quiet, clock, metrics }
+        Self {
+            identity: identity.to_owned(),
+            tenant,
+            scopes,
+            capability,
+            source,
+            cache: Arc::clone(&among.on_behalf_of),
+            recoveries: among.recoveries.clone(),
+            number: among.on_behalf_of.number(),
+            quiet: Mutex::default(),
+            clock: Arc::clone(&among.clock),
+            metrics: Arc::clone(&among.metrics),
+        }
     }
 
     /// Where a request belongs, if its scope is listed.
@@ -113,7 +134,7 @@ impl Delegated {
         let mut waited = Waited::No;
         loop {
             let (now, unix_now) = (Instant::now(), self.clock.unix_now());
-            let mut flight = match self.cache.find(&key, now, unix_now) {
+            let mut flight = match self.cache.find(&key, self.recoveries(), now, unix_now) {
                 Found::Held(kept) => {
                     if unix_now >= kept.times.refresh_on && self.quiet().standing(now).is_none() {
                         // Nobody waits for it: what is held serves until then.
@@ -242,10 +263,14 @@ impl Delegated {
         let failures = self.cache.failures(&key).saturating_add(1);
         let pause = renewal::pause(&refused, failures);
         self.log(scope, &refused, later(now, pause));
-        let until_unix = unix_now.saturating_add(pause.as_secs());
-        let evicted =
-            self.cache.refuse(key, *refused.error, later(now, pause), until_unix, now, unix_now);
-        self.metrics.evicted(evicted);
+        let refused = Refused {
+            error: *refused.error,
+            until: later(now, pause),
+            until_unix: unix_now.saturating_add(pause.as_secs()),
+            failures,
+            recoveries: self.recoveries(),
+        };
+        self.metrics.evicted(self.cache.refuse(key, refused, now, unix_now));
     }
 
     fn log(&self, scope: &str, refused: &NoToken, until: Instant) {
@@ -287,6 +312,11 @@ impl Delegated {
     /// What keeps every user from a token now.
     pub(super) fn refused(&self) -> Option<TypedError> {
         self.quiet().standing(Instant::now())
+    }
+
+    /// How often Entra has answered again by now. What failed in passing before that is forgotten.
+    fn recoveries(&self) -> u64 {
+        *self.recoveries.borrow()
     }
 
     fn quiet(&self) -> MutexGuard<'_, Quiet> {

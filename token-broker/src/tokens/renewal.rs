@@ -2,7 +2,7 @@
 //! again.
 //!
 //! Reasons are: renewal or retry is due, somebody needs a token and nothing stands against asking,
-//! a claims challenge was admitted, the credential of a refused identity is another one, or another
+//! a claims challenge was admitted, Entra answers again after it did not, the credential of a refused identity is another one, or another
 //! slot of the identity was told that the principal is disabled.
 
 use std::{sync::Arc, time::Duration};
@@ -35,6 +35,8 @@ pub(super) struct Keeper {
     /// Shared by the identity's slots; changes when one of them is told that the principal is
     /// disabled.
     pub(super) doubt: watch::Sender<u64>,
+    /// Changes when Entra answers again after it did not.
+    pub(super) recoveries: watch::Receiver<u64>,
 }
 
 /// What the task remembers.
@@ -50,6 +52,7 @@ struct Plan {
     /// The credential with which Entra was asked last.
     credential: Option<Fingerprint>,
     doubts: watch::Receiver<u64>,
+    recoveries: watch::Receiver<u64>,
 }
 
 /// Why a token is acquired.
@@ -70,6 +73,7 @@ impl Keeper {
             look: None,
             credential: None,
             doubts: self.doubt.subscribe(),
+            recoveries: self.recoveries.clone(),
         };
         if self.slot.state.borrow().dormant {
             self.slot.wanted.notified().await;
@@ -97,6 +101,12 @@ impl Keeper {
             let wake = plan.look.map_or(plan.due, |look| look.min(plan.due));
             sooner = tokio::select! {
                 () = self.slot.wanted.notified() => self.is_missing(),
+                Ok(()) = plan.recoveries.changed() => {
+                    if self.failed_in_passing() {
+                        plan.due = Instant::now();
+                    }
+                    false
+                }
                 _ = plan.doubts.changed() => !self.slot.state.borrow().is_disabled(),
                 () = sleep_until(wake) => self.credential_changed(plan).await,
             };
@@ -108,6 +118,12 @@ impl Keeper {
         let now = Instant::now();
         let state = self.slot.state.borrow();
         state.usable(now, self.clock.unix_now()).is_none() && state.refused_until(now).is_none()
+    }
+
+    /// Whether the last renewal failed for a reason that may be gone.
+    fn failed_in_passing(&self) -> bool {
+        let state = self.slot.state.borrow();
+        state.refused.as_ref().is_some_and(|refused| refused.error.kind == ErrorKind::Transient)
     }
 
     /// Whether a renewal that was refused for good is worth another try. A challenge that was

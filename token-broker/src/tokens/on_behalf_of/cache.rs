@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use contract::{Secret, TypedError};
+use contract::{ErrorKind, Secret, TypedError};
 use lru::LruCache;
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
@@ -69,10 +69,22 @@ enum Entry {
     Refused(Box<Refused>),
 }
 
-struct Refused {
-    error: TypedError,
-    until: Instant,
-    failures: u32,
+/// That Entra gave no token.
+pub(super) struct Refused {
+    pub(super) error: TypedError,
+    pub(super) until: Instant,
+    pub(super) until_unix: u64,
+    /// How often in a row.
+    pub(super) failures: u32,
+    /// How often Entra had answered again by then.
+    pub(super) recoveries: u64,
+}
+
+impl Refused {
+    fn stands(&self, recoveries: u64, now: Instant) -> bool {
+        let passing = self.error.kind == ErrorKind::Transient;
+        now < self.until && !(passing && self.recoveries != recoveries)
+    }
 }
 
 impl Entry {
@@ -168,13 +180,13 @@ impl Cache {
     }
 
     /// What there is for this key; what is over is forgotten.
-    pub(super) fn find(&self, key: &Key, now: Instant, unix_now: u64) -> Found {
+    pub(super) fn find(&self, key: &Key, recoveries: u64, now: Instant, unix_now: u64) -> Found {
         let mut inner = self.lock();
         match inner.entries.get(key) {
             Some(Entry::Held(kept)) if kept.times.is_usable(now, unix_now) => {
                 return Found::Held(kept.clone());
             }
-            Some(Entry::Refused(refused)) if now < refused.until => {
+            Some(Entry::Refused(refused)) if refused.stands(recoveries, now) => {
                 let rest = refused.until.saturating_duration_since(now);
                 let lasting = refresh::is_lasting(refused.error.kind);
                 let rest = if lasting { rest.min(LOOK) } else { rest };
@@ -211,26 +223,16 @@ impl Cache {
     /// Keeps a refusal, and says how many entries had to go for it before their end.
     ///
     /// A token that is held goes on until its end, unless Entra has judged that this user gets none.
-    pub(super) fn refuse(
-        &self,
-        key: Key,
-        error: TypedError,
-        until: Instant,
-        until_unix: u64,
-        now: Instant,
-        unix_now: u64,
-    ) -> usize {
+    pub(super) fn refuse(&self, key: Key, refused: Refused, now: Instant, unix_now: u64) -> usize {
         let mut inner = self.lock();
-        let judged = refresh::is_verdict(error.kind);
+        let judged = refresh::is_verdict(refused.error.kind);
         if let Some(Entry::Held(kept)) = inner.entries.get_mut(&key)
             && !judged
             && kept.times.is_usable(now, unix_now)
         {
-            kept.times.refresh_on = until_unix;
+            kept.times.refresh_on = refused.until_unix;
             return 0;
         }
-        let failures = inner.failures(&key).saturating_add(1);
-        let refused = Refused { error, until, failures };
         inner.insert(key, Entry::Refused(Box::new(refused)), now, unix_now)
     }
 
