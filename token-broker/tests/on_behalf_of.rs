@@ -32,7 +32,7 @@ fn of(claims: &Value) -> Secret {
     Secret::new(format!("{}.{}.c2lnbmF0dXJl", part(&header), part(claims)))
 }
 
-fn user(name: &str) -> Secret {
+pub(crate) fn user(name: &str) -> Secret {
     assertion(name, START + HOUR)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{os::unix::fs::symlink, path::Path, sync::Arc};
 
+use contract::TokenRequest;
 use token_broker::{
     config::{Config, document},
     https::{Replaceable, Transport},
@@ -11,7 +12,7 @@ use tokio::task::LocalSet;
 
 use crate::support::{
     Broker, CLIENT, Endpoint, Entra, OTHER_SCOPE, SCOPE, TENANT, ask, environment, from_pod, get,
-    pass, request, seconds,
+    issue, pass, request, seconds,
 };
 
 /// A mounted ConfigMap: the file is a link by way of `..data`, which the kubelet swaps.
@@ -320,6 +321,56 @@ async fn b01_a_compat_listener_does_not_come_while_the_broker_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_thousand_reloads_under_load_lose_no_request_and_leave_nothing_behind() {
+    following(async |map, broker| {
+        broker.text().await.unwrap();
+        let state = Arc::clone(&broker.state);
+        let asked = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counted = Arc::clone(&asked);
+        let load = tokio::task::spawn_local(async move {
+            loop {
+                issue(&state, &request("default", SCOPE)).await.unwrap();
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                pass(std::time::Duration::from_millis(700)).await;
+            }
+        });
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let mut after_ten = 0;
+        for number in 0..1_000 {
+            // Another identity and another tenant come and go; the third change is refused.
+            let mut text = match number % 4 {
+                0 => map.text(&[("default", SCOPE), ("batch", OTHER_SCOPE)]),
+                1 => map.text(&[("default", SCOPE), ("batch", SCOPE)]),
+                _ => map.text(&[("default", SCOPE)]),
+            };
+            if number % 4 == 2 {
+                text.push_str("nonsense");
+            }
+            if number % 2 == 0 {
+                text = text.replacen(TENANT, &format!("{TENANT}, organizations"), 1);
+            }
+            map.set(&text);
+            pass(seconds(6)).await;
+            if number == 11 {
+                after_ten = alive();
+            }
+        }
+        assert_eq!(alive(), after_ten);
+        assert!(!load.is_finished(), "a request failed");
+        load.abort();
+        assert!(asked.load(std::sync::atomic::Ordering::Relaxed) > 8_000);
+        let metrics = page(broker, "/metrics").await;
+        let applied = "configurations_total{outcome=\"applied\"} 750";
+        assert!(metrics.contains(applied), "{metrics}");
+        // What was kept went on as if nothing had been: one token each half an hour to 42 minutes.
+        let calls = broker.entra.calls(Endpoint::Token);
+        let own = calls.iter().filter(|call| call.form["scope"] == SCOPE).count();
+        assert!((252..=255).contains(&own), "{own}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_compat_listener_offers_follows_the_file() {
     let map = ConfigMap::new("");
     let text = map.text(&[("default", SCOPE), ("batch", SCOPE)]);
@@ -332,6 +383,41 @@ async fn what_the_compat_listener_offers_follows_the_file() {
         let batch = broker.issue(&request("batch", SCOPE)).await.unwrap();
         assert_ne!(held, batch.access_token.expose());
         assert_eq!(of_machine(broker).await.1["access_token"], batch.access_token.expose());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_identity_forgets_its_users_tokens_and_another_keeps_them() {
+    following(async |map, broker| {
+        let users = "delegated_scopes: [api://orders/Read], scopes";
+        let text = |batch: &str| {
+            map.text(&[("default", SCOPE), ("batch", batch)]).replace("scopes", users)
+        };
+        map.set(&text(SCOPE));
+        pass(seconds(6)).await;
+        let exchanges = || {
+            let calls = broker.entra.calls(Endpoint::Token);
+            calls.iter().filter(|call| call.form.contains_key("assertion")).count()
+        };
+        let ask = async |identity: &str| {
+            let assertion = Some(crate::on_behalf_of::user("alice"));
+            let request = request(identity, "api://orders/Read");
+            broker.issue(&TokenRequest { assertion, ..request }).await.unwrap();
+        };
+        for _ in 0..2 {
+            ask("default").await;
+            ask("batch").await;
+        }
+        assert_eq!(exchanges(), 2);
+        map.set(&text(OTHER_SCOPE));
+        pass(seconds(6)).await;
+        for _ in 0..2 {
+            ask("default").await;
+            ask("batch").await;
+        }
+        assert_eq!(exchanges(), 3);
+        assert!(page(broker, "/").await.contains("on behalf of users: 1 tokens held"));
     })
     .await;
 }
