@@ -78,21 +78,19 @@ impl State {
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// The api listener's peers are Envoy's workers.
-const API: Limits = Limits {
-    connections: 512,
-    // Envoy keeps idle connections; closing them under it would fail a call now and then.
-    header_timeout: Duration::from_secs(600),
-    lifetime: None,
-};
+const API: Limits = Limits { connections: 512, header_timeout: None, lifetime: None };
+/// Over TCP they are whoever runs in the pod. Envoy keeps idle connections; closing them under it
+/// would fail a call now and then.
+const API_TCP: Limits = Limits { header_timeout: Some(Duration::from_secs(600)), ..API };
 /// The admin listener's are probes and scrapers, or anyone.
 const ADMIN: Limits = Limits {
     connections: 64,
-    header_timeout: Duration::from_secs(5),
+    header_timeout: Some(Duration::from_secs(5)),
     lifetime: Some(Duration::from_secs(5)),
 };
 /// The compat listener's are the pod's own applications.
 const COMPAT: Limits =
-    Limits { connections: 256, header_timeout: Duration::from_secs(60), lifetime: None };
+    Limits { connections: 256, header_timeout: Some(Duration::from_secs(60)), lifetime: None };
 
 /// The listeners, bound.
 pub struct Listeners {
@@ -130,7 +128,7 @@ impl Listeners {
         let api = self.api.map(|bound| {
             let router = api::router(Arc::clone(&state));
             match bound.tcp_address() {
-                Some(_) => (bound, router.layer(from_fn(caller::judge)), API),
+                Some(_) => (bound, router.layer(from_fn(caller::judge)), API_TCP),
                 None => (bound, router, API),
             }
         });

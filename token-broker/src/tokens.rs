@@ -30,6 +30,7 @@ mod guard;
 mod held;
 mod on_behalf_of;
 mod renewal;
+mod shown;
 mod slot;
 mod states;
 
@@ -38,8 +39,9 @@ pub use states::IdentityState;
 
 use challenges::Challenge;
 use guard::Guard;
-use held::{Answer, Held, Step};
+use held::{Answer, Step};
 use on_behalf_of::{Cache, Delegated};
+use shown::{Shown, issued};
 use slot::{Slot, Slots};
 
 use crate::{
@@ -75,6 +77,8 @@ pub struct Tokens {
     metrics: Arc<Metrics>,
     denied: Arc<AtomicU64>,
     guard: Guard,
+    /// Of these tokens alone: under another configuration each request is judged anew.
+    shown: Shown,
 }
 
 /// One identity's tokens, by scope.
@@ -103,6 +107,7 @@ impl Tokens {
             metrics,
             denied: Arc::default(),
             guard: Guard::default(),
+            shown: Shown::default(),
         };
         none.followed_by(&[], entitlements)
     }
@@ -131,6 +136,7 @@ impl Tokens {
             metrics: Arc::clone(&self.metrics),
             denied: Arc::clone(&self.denied),
             guard: self.guard.clone(),
+            shown: Shown::default(),
         }
     }
 
@@ -323,17 +329,4 @@ enum Waited {
 fn slow() -> TypedError {
     let late = failure(ErrorKind::Transient, "entra_slow: no token yet; ask again");
     retry_in(late, Duration::from_secs(1))
-}
-
-fn issued(slot: &Slot, held: &Held, unix_now: u64) -> IssuedToken {
-    IssuedToken {
-        access_token: held.access_token.clone(),
-        token_type: "Bearer".to_owned(),
-        expires_on: held.times.expires_on,
-        refresh_on: held.times.ask_again_on(unix_now),
-        scope: slot.scope.clone(),
-        identity: slot.identity.clone(),
-        correlation_id: held.correlation_id.clone(),
-        token_hash: Some(held.hash.clone()),
-    }
 }

@@ -44,6 +44,7 @@ mod renewal;
 mod requests;
 mod retries;
 mod secrets;
+mod shown;
 mod single_flight;
 mod stop;
 mod transport;

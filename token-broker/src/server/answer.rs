@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use crate::failure::failure;
 
+/// The type of what the contract has.
+pub const JSON: &str = "application/json";
+
 /// A request that is refused before anything is asked of Entra.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -64,7 +67,7 @@ fn status_of(error: &TypedError) -> StatusCode {
 /// A JSON answer that nobody may keep.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => with_type(status, "application/json", body),
+        Ok(body) => with_type(status, JSON, body),
         Err(_unserialisable) => with_type(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", ""),
     }
 }

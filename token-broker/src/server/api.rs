@@ -6,12 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::to_bytes,
-    extract::{MatchedPath, Request, State as Shared},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
-    middleware::{Next, from_fn_with_state},
+    body::{Bytes, to_bytes},
+    extract::{Request, State as Shared},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use contract::{
     IssuedToken, KeySets, KeysRefresh, TokenRequest,
@@ -19,47 +17,70 @@ use contract::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::{
     State,
-    answer::{Refusal, json},
+    answer::{JSON, Refusal, json, with_type},
 };
+use crate::tokens::Tokens;
 
 /// For a request's body to arrive, before the wait for an answer to it begins: both together stay
 /// within the 10 s that the filter gives the broker.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The routes.
+/// One handler for all: a router's way to one of three paths takes longer than the answer.
 pub fn router(state: Arc<State>) -> Router {
-    Router::new()
-        .route(TOKEN, post(token))
-        .route(KEYS, get(keys))
-        .route(KEYS_REFRESH, post(keys_refresh))
-        .method_not_allowed_fallback(async || Refusal::Method)
-        .fallback(async |uri: Uri| unknown(uri.path()))
-        .layer(from_fn_with_state(Arc::clone(&state), count))
-        .with_state(state)
+    Router::new().fallback(answer).with_state(state)
 }
 
-async fn token(Shared(state): Shared<Arc<State>>, request: Request) -> Result<Response, Refusal> {
-    let request: TokenRequest = read(request).await?;
+async fn answer(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
+    let (route, answer) = match request.uri().path() {
+        TOKEN => (TOKEN, token(&state, request).await),
+        KEYS => (KEYS, keys(&state, request)),
+        KEYS_REFRESH => (KEYS_REFRESH, Box::pin(keys_refresh(&state, request)).await),
+        path => ("unknown", Err(unknown(path))),
+    };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110 §15.5.6.
+        let allowed = HeaderValue::from_static(if route == KEYS { "GET" } else { "POST" });
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    state.metrics.request_answered("api", route, response.status().as_u16());
+    response
+}
+
+async fn token(state: &State, request: Request) -> Result<Response, Refusal> {
+    only(&request, &Method::POST)?;
+    let body = body(request).await?;
     let tokens = state.serving().tokens;
+    if let Some(answer) = tokens.shown(&body) {
+        return Ok(with_type(StatusCode::OK, JSON, answer));
+    }
+    // Rarely, and with much to remember meanwhile: a hit is not to make room for that.
+    Box::pin(issue(&tokens, &body)).await
+}
+
+async fn issue(tokens: &Tokens, body: &[u8]) -> Result<Response, Refusal> {
+    let request: TokenRequest = read(body)?;
     let challenge =
         tokens.challenge(&request).map_err(|malformed| Refusal::Malformed(malformed.to_owned()))?;
     let token: IssuedToken = tokens.issue(&request, challenge.as_ref()).await?;
-    Ok(json(StatusCode::OK, &token))
+    Ok(match tokens.show(body, &request, &token) {
+        Ok(answer) => with_type(StatusCode::OK, JSON, answer),
+        Err(_unserialisable) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    })
 }
 
-async fn keys(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    shown(&state.serving().keys.sets(), headers.get(header::IF_NONE_MATCH))
+fn keys(state: &State, request: Request) -> Result<Response, Refusal> {
+    only(&request, &Method::GET)?;
+    Ok(shown(&state.serving().keys.sets(), request.headers().get(header::IF_NONE_MATCH)))
 }
 
-async fn keys_refresh(
-    Shared(state): Shared<Arc<State>>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    let request: KeysRefresh = read(request).await?;
+async fn keys_refresh(state: &State, request: Request) -> Result<Response, Refusal> {
+    only(&request, &Method::POST)?;
+    let request: KeysRefresh = read(&body(request).await?)?;
     Ok(shown(&state.serving().keys.refresh(&request).await?, None))
 }
 
@@ -82,25 +103,37 @@ fn tag(sets: &KeySets) -> Result<HeaderValue, Box<dyn std::error::Error>> {
     Ok(HeaderValue::try_from(format!("\"{hex}\""))?)
 }
 
-/// Reads a body of the contract. What the message says about it holds no value of it.
+fn only(request: &Request, method: &Method) -> Result<(), Refusal> {
+    if request.method() == method { Ok(()) } else { Err(Refusal::Method) }
+}
+
+/// The body of a request.
 ///
 /// Only under its own type: a browser's form, and most of what a server can be tricked into
 /// sending, has another.
-async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+async fn body(request: Request) -> Result<Bytes, Refusal> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
-    if content_type.is_none_or(|found| found != "application/json") {
+    if content_type.is_none_or(|found| found != JSON) {
         return Err(Refusal::Body(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "expected `content-type: application/json`",
         ));
     }
-    let bytes = timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_REQUEST_BYTES))
-        .await
-        .map_err(|_late| Refusal::Body(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))?
-        .map_err(|_large| {
+    tokio::select! {
+        // Mostly it is there already, and then there is no timer to be made.
+        biased;
+        read = to_bytes(request.into_body(), MAX_REQUEST_BYTES) => read.map_err(|_large| {
             Refusal::Body(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off")
-        })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+        }),
+        () = async { sleep(BODY_TIMEOUT).await } => {
+            Err(Refusal::Body(StatusCode::REQUEST_TIMEOUT, "the body came too slowly"))
+        }
+    }
+}
+
+/// Reads a body of the contract. What the message says about it holds no value of it.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
         let named = ["unknown field", "missing field", "duplicate field"]
             .iter()
@@ -123,16 +156,4 @@ fn unknown(path: &str) -> Refusal {
         Some("1") | None => Refusal::UnknownPath,
         Some(_other) => Refusal::UnsupportedVersion,
     }
-}
-
-async fn count(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let route = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
-        Some(TOKEN) => TOKEN,
-        Some(KEYS) => KEYS,
-        Some(KEYS_REFRESH) => KEYS_REFRESH,
-        _ => "unknown",
-    };
-    let response = next.run(request).await;
-    state.metrics.request_answered("api", route, response.status().as_u16());
-    response
 }

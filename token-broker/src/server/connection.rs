@@ -28,8 +28,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Limits {
     /// Open at one time; more wait to be accepted.
     pub(super) connections: usize,
-    /// For a request's head to arrive, and for an idle connection.
-    pub(super) header_timeout: Duration,
+    /// For a request's head to arrive, and for an idle connection. None where the peers are known:
+    /// a connection of the machine's own does not stay half open.
+    pub(super) header_timeout: Option<Duration>,
     /// For one connection from its start to its end. With it a connection serves one request, so
     /// that nobody can hold the places.
     pub(super) lifetime: Option<Duration>,
@@ -82,9 +83,11 @@ fn serve(
     held: (tokio::sync::OwnedSemaphorePermit, Connection),
     connections: &GracefulShutdown,
 ) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+    let mut http = http1::Builder::new();
+    if let Some(header_timeout) = limits.header_timeout {
+        http.timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    }
+    let connection = http
         .keep_alive(limits.lifetime.is_none())
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
