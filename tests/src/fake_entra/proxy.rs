@@ -24,6 +24,8 @@ use super::{cloud::Cloud, state::State};
 /// Accepts clients until the runtime stops.
 pub(super) async fn serve(listener: TcpListener, entra: SocketAddr, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
+        // What comes in pieces is passed on in pieces, and none waits for the one before.
+        let _slower = stream.set_nodelay(true);
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let service = service_fn(move |request| tunnel(request, entra, Arc::clone(&state)));
@@ -52,6 +54,7 @@ async fn tunnel(
     let Ok(mut server) = TcpStream::connect(address).await else {
         return Ok(empty(StatusCode::BAD_GATEWAY));
     };
+    let _slower = server.set_nodelay(true);
     tokio::spawn(async move {
         if let Ok(client) = hyper::upgrade::on(request).await {
             // Either end may leave at any time.

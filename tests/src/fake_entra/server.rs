@@ -53,6 +53,7 @@ pub(super) struct Asked {
 /// Accepts connections until the runtime stops.
 pub(super) async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
+        let _slower = stream.set_nodelay(true);
         tokio::spawn(connection(stream, tls.clone(), Arc::clone(&state)));
     }
 }
