@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    command, mesh,
+    command, images, mesh,
     stack::{self, Profile, Variables},
 };
 
@@ -28,9 +28,18 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if arguments.iter().any(|argument| matches!(*argument, "--mesh" | "--mesh-only")) {
         return in_mesh(&passed_on);
     }
-    let variables = stack::bench()?;
+    // The broker alone needs no Envoy and no module.
+    let variables = if arguments.contains(&"--broker") { of_broker()? } else { stack::bench()? };
     let mut bench = command::program(built()?);
     command::become_program(bench.args(passed_on).envs(variables))
+}
+
+/// The broker as it ships, and beside it a server that does nothing, built the same way.
+fn of_broker() -> Result<Variables> {
+    Ok(vec![
+        ("TOKEN_BROKER_BIN", images::static_program("token-broker")?),
+        ("BENCH_EMPTY_HANDLER", images::static_program("empty-handler")?),
+    ])
 }
 
 /// All of it is built before the mesh is started: in its network there is no way out.

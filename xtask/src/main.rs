@@ -37,6 +37,8 @@ cargo xtask <command>
   bench [--quick] [--mesh] [--json FILE]
                             added CPU per request, beside Envoy's own filters; --mesh: as root,
                             with pods of a mesh beside them, Istio alone and its own policies
+  bench --broker [--json FILE]
+                            what the token broker takes of its pod, and how fast it answers
   docs                      writes docs/configuration.md from the configuration types
   mutants [ARGUMENTS]       cargo-mutants over all of policy (long; arguments are passed on)
   mesh up | test [NAME] | status | enter COMMAND | down

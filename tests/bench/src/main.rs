@@ -4,13 +4,14 @@
 //! rounds, and each is compared with its baseline of the same turn. What is compared is CPU of
 //! the Envoy process per request: it does not change with how fast the load generator is, and
 //! little with what else the machine does. With `--mesh` there are rows beside these that are pods
-//! of a mesh, each with Istio's sidecar.
+//! of a mesh, each with Istio's sidecar. With `--broker` the token broker is measured instead.
 
 mod broker;
 mod caller_tokens;
 mod demo_policy;
 mod envoy;
 mod evidence;
+mod footprint;
 mod lane;
 mod load;
 mod pods;
@@ -77,12 +78,15 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let began = Instant::now();
     let options = Options::read(env::args().skip(1))?;
+    if options.broker {
+        return footprint::run(options.json.as_deref());
+    }
     let module = from_environment("ENTRA_FILTER_WASM")?;
     let empty_wasm = from_environment("BENCH_EMPTY_WASM")?;
     let policy = DemoPolicy::read(include_str!("../../../envoy.yaml"), &module)?;
     let program = Program::new(from_environment("ENVOY")?.into())?;
     let version = program.version()?;
-    println!("{}", report::machine(&version));
+    println!("{}\nEnvoy {version}, one worker", report::machine());
 
     let pods = match options.rows {
         Rows::OwnEnvoy => None,
@@ -182,6 +186,8 @@ impl Rows {
 }
 
 struct Options {
+    /// The token broker is measured, and nothing else.
+    broker: bool,
     effort: Effort,
     flatness: bool,
     rows: Rows,
@@ -190,11 +196,13 @@ struct Options {
 
 impl Options {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self { effort: FULL, flatness: true, rows: Rows::OwnEnvoy, json: None };
+        let mut options =
+            Self { broker: false, effort: FULL, flatness: true, rows: Rows::OwnEnvoy, json: None };
         let mut seconds = None;
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => options = Self { effort: QUICK, flatness: false, ..options },
+                "--broker" => options.broker = true,
                 "--mesh" => options.rows = Rows::OwnEnvoyAndMesh,
                 "--mesh-only" => options.rows = Rows::Mesh,
                 "--seconds" => {
@@ -206,7 +214,7 @@ impl Options {
                 }
                 _ => bail!(
                     "unknown argument {argument}; \
-                     bench [--quick] [--mesh | --mesh-only] [--seconds N] [--json FILE]"
+                     bench [--broker | [--quick] [--mesh | --mesh-only] [--seconds N]] [--json FILE]"
                 ),
             }
         }

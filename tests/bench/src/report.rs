@@ -108,8 +108,8 @@ fn ratios_of(ratios: &[Ratio], added: impl Fn(&str) -> Option<f64>) -> Vec<(Rati
     ratios.iter().filter_map(|ratio| Some((*ratio, added(ratio.of)? / added(ratio.to)?))).collect()
 }
 
-/// Cores, CPU model, load and Envoy, for whoever compares two tables.
-pub(crate) fn machine(envoy: &str) -> String {
+/// Cores, CPU model and load, for whoever compares two tables.
+pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = information
@@ -118,7 +118,7 @@ pub(crate) fn machine(envoy: &str) -> String {
         .map_or("unknown CPU", |(_, model)| model);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
-    format!("{cores} cores, {model}, load {load} before\nEnvoy {envoy}, one worker")
+    format!("{cores} cores, {model}, load {load} before")
 }
 
 #[cfg(test)]
