@@ -44,6 +44,7 @@ pub struct BrokerSettings {
     directory: PathBuf,
     config: Value,
     proxy: String,
+    log_level: &'static str,
     /// Its `api` listener.
     pub socket: PathBuf,
     /// Its `admin` listener.
@@ -80,6 +81,7 @@ impl BrokerSettings {
             directory: directory.to_owned(),
             config,
             proxy: entra.proxy_url(),
+            log_level: "info",
             socket,
             admin,
         }
@@ -92,6 +94,11 @@ impl BrokerSettings {
         families["trust_whole_pod"] = json!(true);
         self.config["listen"]["compat"] = families;
         address
+    }
+
+    /// Has everything logged.
+    pub fn log_everything(&mut self) {
+        self.log_level = "trace";
     }
 
     /// The configuration, for tests that change something in it.
@@ -116,7 +123,7 @@ impl Broker {
         std::fs::write(&file, settings.config.to_string()).expect("a file for the configuration");
         let mut command = Command::new(&settings.binary);
         command
-            .args(["serve", "--config"])
+            .args(["serve", "--log-level", settings.log_level, "--config"])
             .arg(&file)
             .env_clear()
             .env("HTTPS_PROXY", &settings.proxy);
@@ -136,6 +143,11 @@ impl Broker {
         let text = self.admin("/metrics").await.text();
         let lines = text.lines().filter(|line| line.starts_with(start));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Its log so far.

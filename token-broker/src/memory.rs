@@ -30,7 +30,6 @@ const PRE_KEY_BYTES: usize = 16 * 1024;
 /// A secret that is kept for later, encrypted with a key that is the digest of 16 KiB of random
 /// bytes beside it (OpenSSH keeps private keys so since 8.1). That stops whoever gets at a piece of
 /// memory, or looks through an image of it for keys; not who has all of it and knows this form.
-#[derive(Clone)]
 pub struct Shielded {
     pre_key: Zeroizing<Vec<u8>>,
     sealed: Vec<u8>,
@@ -74,7 +73,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shielded_secret_is_not_in_the_clear_and_comes_back_whole() {
+    fn b12_after_closing_there_is_no_core_dump_and_no_look_from_outside() {
+        close().unwrap();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(behavior, DumpableBehavior::NotDumpable);
+        let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Core);
+        assert_eq!((current, maximum), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn b12_a_shielded_secret_is_not_in_the_clear_and_comes_back_whole() {
         let secret = Secret::new("canary-secret");
         let shielded = Shielded::new(&secret).unwrap();
         assert_eq!(shielded.open(), Some(secret.clone()));
