@@ -77,7 +77,7 @@ pub(super) struct Delegated {
 /// What a request is for: one of the scopes, for an asker that answers challenges or not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    scope: u32,
+    scope: u16,
     capability: Capability,
 }
 
@@ -114,7 +114,7 @@ impl Delegated {
     pub(super) fn place(&self, request: &TokenRequest) -> Option<Place> {
         let scope = self.scopes.iter().position(|scope| *scope == request.scope)?;
         let capability = if request.claims_challenges { self.capability } else { Capability::None };
-        Some(Place { scope: u32::try_from(scope).ok()?, capability })
+        Some(Place { scope: u16::try_from(scope).ok()?, capability })
     }
 
     /// The user's token for a scope of the allow-list.
@@ -287,7 +287,7 @@ impl Delegated {
     }
 
     fn scope(&self, place: Place) -> Option<&str> {
-        self.scopes.get(usize::try_from(place.scope).ok()?).map(String::as_str)
+        self.scopes.get(usize::from(place.scope)).map(String::as_str)
     }
 
     fn issued(&self, place: Place, kept: &Kept, unix_now: u64) -> IssuedToken {
