@@ -14,6 +14,7 @@ use crate::access::Standing;
 
 mod labels;
 
+pub use labels::kind_label;
 use labels::{
     Build, ByAuthority, ByCredential, ByIdentity, ByOutcome, ByRoute, OfAuthority, OfIdentity,
     OfListener,
@@ -386,18 +387,5 @@ pub struct Connection(Gauge);
 impl Drop for Connection {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// The word for a kind in labels: as on the wire.
-pub fn kind_label(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Transient => "transient",
-        ErrorKind::Throttled => "throttled",
-        ErrorKind::ClaimsChallenge => "claims_challenge",
-        ErrorKind::Credential => "credential",
-        ErrorKind::Config => "config",
-        ErrorKind::Disabled => "disabled",
-        ErrorKind::Denied => "denied",
     }
 }

@@ -1,5 +1,6 @@
 //! By what each metric is told apart.
 
+use contract::ErrorKind;
 use prometheus_client::encoding::EncodeLabelSet;
 
 /// Tokens asked of Entra: which identity, how it ended.
@@ -53,4 +54,17 @@ pub(super) struct OfListener {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Build {
     pub(super) version: &'static str,
+}
+
+/// The word for a kind in labels: as on the wire.
+pub fn kind_label(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Transient => "transient",
+        ErrorKind::Throttled => "throttled",
+        ErrorKind::ClaimsChallenge => "claims_challenge",
+        ErrorKind::Credential => "credential",
+        ErrorKind::Config => "config",
+        ErrorKind::Disabled => "disabled",
+        ErrorKind::Denied => "denied",
+    }
 }
