@@ -160,3 +160,32 @@ fn key(rule: usize, assertion: &[u8]) -> End {
     }
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: UnixTime = UnixTime(1_800_000_000);
+
+    fn wanted(destination: &str) -> TokenRequest {
+        TokenRequest { destination: destination.to_owned(), ..TokenRequest::default() }
+    }
+
+    #[test]
+    fn o14_tokens_that_end_alike_are_told_apart_and_so_are_rules_of_one_place() {
+        let (anna, bert) = ("anna0123456789abcdef", "bert0123456789abcdef");
+        assert_eq!(key(0, anna.as_bytes()), key(0, bert.as_bytes()));
+        let mut tokens = UserTokens::default();
+        tokens.ask(0, &wanted("graph"), anna, T);
+        assert!(tokens.holds(0, &wanted("graph"), anna.as_bytes()));
+        assert!(!tokens.holds(0, &wanted("graph"), bert.as_bytes()));
+        assert!(!tokens.holds(0, &wanted("vault"), anna.as_bytes()));
+        // The one pushes the other out, and an answer to the one is none to the other.
+        let for_anna = tokens.next_call().unwrap();
+        tokens.ask(0, &wanted("graph"), bert, T);
+        assert!(!tokens.holds(0, &wanted("graph"), anna.as_bytes()));
+        tokens.on_result(0, &for_anna, TokenCallResult::Failed, T);
+        assert_eq!(tokens.ask(0, &wanted("graph"), bert, T), TokenAnswer::Wait);
+        assert_eq!(tokens.bytes, 1024 + bert.len());
+    }
+}
