@@ -1,12 +1,19 @@
 //! Which host calls a request costs, by name and in their order: each takes about a microsecond.
 //! ARCHITECTURE.md lists their numbers; a call that is added there must be added here.
 
-#![allow(clippy::expect_used, reason = "a test: what goes wrong fails it")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test: what goes wrong fails it"
+)]
 
+use contract::route;
 use e2e::{
     client::{DEADLINE, Request},
     envoy::EnvoyConfig,
-    stack::{Stack, world::user},
+    fake_entra::sample::{ORDERS_API, TENANT},
+    stack::{Stack, unix_now, world::user},
+    stand_in::{self, Said, StandIn},
 };
 use serde_json::json;
 
@@ -99,6 +106,36 @@ async fn the_host_calls_of_each_path_are_these_and_no_more() {
     // Who brings an Authorization is asked whether it is ours, from an attempt before.
     let refused = [PROPERTY, ONE_HEADER, PROPERTY, PROPERTY, TIME, ONE_HEADER, RECORD, REPLY];
     check(&stack, "outbound", &Request::get("/v1.0/me").bearer("own"), &refused).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_behalf_of_a_caller_two_calls_tell_whose_the_authorization_is() {
+    let stack = Stack::builder()
+        .without_broker()
+        .configure(|config| {
+            config.let_outbound_verify();
+            let policy = config.policy_mut("entra-outbound");
+            policy["tenants"] = json!([TENANT]);
+            policy["audiences"] = json!([ORDERS_API]);
+            policy["rules"][0] = json!({
+                "name": "graph", "match": {"destination": "graph"},
+                "token": {"identity": "default", "scope": "s", "on_behalf_of": "caller"},
+            });
+        })
+        .start()
+        .await;
+    let keys = stand_in::keys(TENANT, &stack.entra.key_set(TENANT), unix_now());
+    let _broker = StandIn::start(stack.broker_socket(), move |asked| match asked.path.as_str() {
+        route::TOKEN => Said::json(&stand_in::issued(asked, "exchanged", unix_now())),
+        _ => Said::json(&keys),
+    });
+    let call = Request::get("/v1.0/me").bearer(&user(&stack.entra, &["Orders.Read"]).sign());
+    let warm = call.clone().host("graph.microsoft.com");
+    stack.until(stack.envoy.outbound, &warm, 200).await;
+    // Destination; Authorization; whether made again, or injected before; the listener.
+    let attempt = [PROPERTY, ONE_HEADER, PROPERTY, PROPERTY, PROPERTY, TIME];
+    let injected = [&attempt[..], &[SET, RECORD, REMOVE, PROPERTY]].concat();
+    check(&stack, "outbound", &call, &injected).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
