@@ -135,6 +135,14 @@ fn trust_in_the_whole_pod_is_told() {
         "b.yaml:5: warning: listen.api.trust_whole_pod: every process of the pod can get the \
          tokens from 127.0.0.1:7171\n",
     );
+    let text = "identities: {a: {workload_identity: {}, scopes: [a/.default]}}\nlisten:\n  \
+        compat:\n    address: 127.0.0.1:7173\n    trust_whole_pod: true\n    \
+        managed_identity: {identities: [a]}\n";
+    let done = Folder::with(&[("b.yaml", text)]).run(&["check", "b.yaml"]);
+    done.says(
+        "b.yaml:5: warning: listen.compat.trust_whole_pod: every process of the pod can get the \
+         tokens that are offered at 127.0.0.1:7173\n",
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::http::Request;
+use serde_json::json;
 use token_broker::{
     config::{Api, Listen},
     server::Listeners,
@@ -14,7 +15,8 @@ use tokio::{
 
 use crate::{
     compat_imds::{ALL, config, secret_file, text},
-    support::{Broker, Entra, SECRET, ask, from_pod},
+    identity_access::{Pod, running},
+    support::{Broker, Entra, SECRET, ask, from_pod, pass, seconds},
 };
 
 const PATHS: [&str; 2] = [
@@ -70,6 +72,30 @@ async fn b01_nothing_is_served_where_nothing_is_configured() {
     let listen = Listen { api, admin: "127.0.0.1:0".parse().unwrap(), compat: None };
     let listeners = Listeners::bind(&listen).await.unwrap();
     assert_eq!(listeners.compat_address(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b05_identity_access_holds_for_the_compat_listener_too() {
+    let access = json!([{"namespace": "tenant-a", "identities": ["a"]}]);
+    let pod = Pod::new(&access);
+    for (identity, resource, expected) in
+        [("a", "https://graph.microsoft.com", 200), ("b", "https://vault.azure.net", 403)]
+    {
+        let mut document = pod.config(&access);
+        document["listen"] = json!({"compat": {
+            "address": "127.0.0.1:7173", "trust_whole_pod": true,
+            "managed_identity": {"identities": [identity], "default": identity},
+        }});
+        pod.write("broker.yaml", &document.to_string());
+        running(&pod, async |broker| {
+            pass(seconds(1)).await;
+            let path = PATHS[0].replace("https://graph.microsoft.com", resource);
+            let request = from_pod(&path, &[("metadata", "true")]);
+            let (status, _, body) = ask(&broker.compat(), request).await;
+            assert_eq!(status, expected, "{body}");
+        })
+        .await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ impl Pod {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         // As the kubelet does: what is there is never half of it.
         let next = self.path("next");
         std::fs::write(&next, text).unwrap();
@@ -113,7 +113,7 @@ fn tenants() -> Value {
 }
 
 /// Runs `check` beside a broker that runs in this pod.
-async fn running(pod: &Pod, check: impl AsyncFnOnce(&Broker)) {
+pub(crate) async fn running(pod: &Pod, check: impl AsyncFnOnce(&Broker)) {
     let entra = Entra::new();
     let file = pod.path("broker.yaml");
     let config: Config =

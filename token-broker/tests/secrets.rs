@@ -8,8 +8,12 @@ use std::{
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{
-    Broker, Endpoint, Entra, Reply, SCOPE, ask, config, get, pass, post, seconds,
+use crate::{
+    compat_imds::{ALL, secret_file},
+    support::{
+        Broker, Endpoint, Entra, Reply, SCOPE, SECRET, TENANT, ask, config, from_pod, get, pass,
+        post, seconds,
+    },
 };
 
 #[derive(Clone, Default)]
@@ -70,6 +74,7 @@ async fn b12_no_secret_is_in_logs_metrics_pages_or_errors() {
     let canary =
         json!({"identity": "default", "scope": SCOPE, "destination": "d", "assertion": "canary"});
     shown += &ask(&broker.api(), post("/v1/token", canary.to_string())).await.2;
+    shown += &compat().await;
     shown += &format!("{:?}", config());
     shown += &format!("{:?}", broker.state.serving().tokens.states());
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
@@ -79,4 +84,40 @@ async fn b12_no_secret_is_in_logs_metrics_pages_or_errors() {
         let found = text.lines().find(|line| line.contains("canary"));
         assert_eq!(found, None, "{name}");
     }
+}
+
+/// What the compat listener answers to canaries, all of which it refuses.
+async fn compat() -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let header = secret_file(&directory, "canary-header");
+    let endpoint = format!("{ALL}, identity_header_file: {header}");
+    let text = crate::compat_imds::text(&secret_file(&directory, SECRET), &endpoint)
+        + &format!("    auth_sidecar: {{callers: {{tenants: [{TENANT}], audiences: [a]}}}}\n")
+        + &format!("authorities: [{{cloud: public, tenants: [{TENANT}]}}]\n");
+    let config = crate::compat_imds::config(&text).unwrap();
+    let entra = Entra::new();
+    entra.always(Endpoint::Token, Some(Reply::error(401, "invalid_client", 7_000_215)));
+    let broker = Broker::with_config(&entra, &config);
+    pass(seconds(1)).await;
+    let mut shown = format!("{config:?}");
+    let unsigned = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImNhbmFyeSJ9.eyJ2ZXIiOiIyLjAifQ.canary";
+    for (path, fields) in [
+        ("/msi/token?api-version=2019-08-01&resource=canary", ("x-identity-header", "canary")),
+        (
+            "/msi/token?api-version=2019-08-01&resource=https://graph.microsoft.com",
+            ("x-identity-header", "canary-header"),
+        ),
+        (
+            "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=canary&client_id=canary",
+            ("metadata", "true"),
+        ),
+        ("/Validate", ("authorization", "Bearer canary")),
+        ("/Validate", ("authorization", &format!("Bearer {unsigned}"))),
+        ("/AuthorizationHeader/canary", ("authorization", "PoP canary")),
+    ] {
+        let (status, _, body) = ask(&broker.compat(), from_pod(path, &[fields])).await;
+        assert!(status >= 400, "{path}: {body}");
+        shown += &body;
+    }
+    shown
 }

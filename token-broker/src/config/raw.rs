@@ -273,7 +273,7 @@ pub struct RawAuthSidecar {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "`tenants` and `audiences`")]
 pub struct RawCallers {
-    /// `public` (the default), `us-government` or `china`.
+    /// As in `authorities`; without it `public`.
     pub cloud: Option<String>,
     /// Tenant ids (GUIDs in lower case) whose keys `authorities` keeps, or `organizations` alone.
     /// Required.

@@ -31,7 +31,7 @@ fn main() {
         "The token broker",
         "A YAML file, named by `token-broker serve --config FILE`; `token-broker check --config \
          FILE` reports what is wrong with it. With only the variables of Azure workload identity \
-         set it needs no file.",
+         set it needs no file, nor with those of Microsoft's auth sidecar (`docs/compat.md`).",
     );
 }
 
