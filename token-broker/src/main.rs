@@ -247,9 +247,10 @@ fn offered(compat: &Compat) -> Vec<String> {
             Some(name) => format!("{name} to whoever names none"),
             None => "nothing to whoever names none".to_owned(),
         };
-        let form = match &endpoint.identity_header_file {
-            Some(_) => "with and without X-IDENTITY-HEADER",
-            None => "without X-IDENTITY-HEADER",
+        let form = match (&endpoint.identity_header_file, endpoint.imds) {
+            (Some(_), true) => "with and without X-IDENTITY-HEADER",
+            (Some(_), false) => "with X-IDENTITY-HEADER only",
+            (None, _) => "without X-IDENTITY-HEADER",
         };
         let names = names.join(" ");
         lines.push(format!("  {names}, by managed identity endpoints ({form}); {default}"));

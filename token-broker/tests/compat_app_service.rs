@@ -90,6 +90,20 @@ async fn b02_who_does_not_know_the_identity_header_gets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b02_where_the_header_is_the_only_way_there_is_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let header = secret_file(&directory, HEADER);
+    let endpoint = format!("{ALL}, identity_header_file: {header}, imds: false");
+    let config = config(&text(&secret_file(&directory, SECRET), &endpoint)).unwrap();
+    let app = App { broker: Broker::with_config(&Entra::new(), &config), directory };
+    assert_eq!(app.get(PATH, &[("x-identity-header", HEADER)]).await.0, 200);
+    let imds = "/metadata/identity/oauth2/token?api-version=2018-02-01\
+                &resource=https://graph.microsoft.com";
+    let known = [("metadata", "true"), ("x-identity-header", HEADER)];
+    assert_eq!(app.get(imds, &known).await.0, 404);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_file_there_is_no_app_service_form() {
     let app = App::start(false);
     let (status, body) = app.get(PATH, &[("x-identity-header", HEADER)]).await;

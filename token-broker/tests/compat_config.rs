@@ -91,6 +91,10 @@ fn b05_only_identities_that_can_be_told_apart_are_offered() {
         &with("identities: [batch], identity_header_file: ''"),
         &[("listen.compat.managed_identity.identity_header_file", "path of a file")],
     );
+    check(
+        &with("identities: [batch], imds: false"),
+        &[("listen.compat.managed_identity.identity_header_file", "no other form")],
+    );
     let twins = with("identities: [default, hidden]").replace(
         "client_id: 72f988bf-86f1-41af-91ab-2d7cd011db47",
         &format!("client_id: {CLIENT}"),

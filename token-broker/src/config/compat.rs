@@ -37,6 +37,8 @@ pub struct ManagedIdentityEndpoint {
     pub default: Option<String>,
     /// Where the value of `X-IDENTITY-HEADER` is; without it no App Service form.
     pub identity_header_file: Option<PathBuf>,
+    /// Whether the virtual machine's form is served.
+    pub imds: bool,
 }
 
 /// An identity and what a request may call it by.
@@ -154,7 +156,15 @@ fn managed_identity(
         }
         named
     });
-    ManagedIdentityEndpoint { identities, default, identity_header_file: file.map(PathBuf::from) }
+    let imds = raw.imds.unwrap_or(true);
+    if !imds && file.is_none() {
+        errors.missing(
+            &format!("{path}.identity_header_file"),
+            "the path of a file: with `imds: false` there is no other form",
+        );
+    }
+    let identity_header_file = file.map(PathBuf::from);
+    ManagedIdentityEndpoint { identities, default, identity_header_file, imds }
 }
 
 /// Identities that requests choose among: each is there, once, and told from the others.

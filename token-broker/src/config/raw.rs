@@ -312,6 +312,9 @@ pub struct RawManagedIdentityEndpoint {
     /// Path of the file with the value of `X-IDENTITY-HEADER`, which must not be readable by
     /// everyone. Without it the App Service form is not served.
     pub identity_header_file: Option<String>,
+    /// `false`: the virtual machine's form is not served, so that only who knows the value of
+    /// `X-IDENTITY-HEADER` gets a token. Default `true`.
+    pub imds: Option<bool>,
 }
 
 /// The api listener: either `unix`, or `tcp` with `trust_whole_pod`.

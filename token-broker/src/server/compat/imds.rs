@@ -61,7 +61,8 @@ pub(super) async fn token(
 
 async fn answered(state: &State, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refused> {
     let serving = state.serving();
-    let Some(endpoint) = &serving.compat.managed_identity else {
+    let endpoint = serving.compat.managed_identity.as_ref();
+    let Some(endpoint) = endpoint.filter(|endpoint| endpoint.imds) else {
         return Err(Refused::not_served());
     };
     if !is_marked(headers) {
