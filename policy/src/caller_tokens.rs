@@ -1,6 +1,6 @@
 //! The tokens that callers bring: verifies them once and remembers what is true of them.
 //!
-//! The order: the cache, then structure, tenant and issuer, key, signature, claims. Both directions
+//! The order: the cache, then structure, then what [`judge`] has in its. Both directions
 //! come through here, inbound for whoever calls, outbound for whom something is asked on behalf of.
 //! Nothing here knows rules: what a verified token may do is the direction's to say.
 
@@ -9,21 +9,21 @@ use std::rc::Rc;
 use contract::KeySets;
 
 use crate::{
-    claims::{Claims, Version},
+    claims::Version,
     config::Accepted,
     decision::{Identity, Reason},
     decision_cache::{DecisionCache, Verified},
     identity_headers::Header,
-    json::{self, Object},
+    json::Object,
     jwt::UnverifiedToken,
     key_schedule::{Ask, KeyAnswer, KeyCall, KeySchedule},
-    key_store::{KeyStore, Lookup},
+    key_store::KeyStore,
     request::bearer_token,
     time::UnixTime,
+    verification::{Judged, Stop, judge},
 };
 
-/// Checks an RS256 signature: DER SubjectPublicKeyInfo, signed text, signature.
-pub type Verify<'a> = dyn Fn(&[u8], &[u8], &[u8]) -> bool + 'a;
+pub use crate::verification::Verify;
 
 /// Makes the headers that go with a verified token, of its payload and version.
 pub(crate) type MakeHeaders<'a> = dyn Fn(&Object<'_>, Version) -> Rc<[Header]> + 'a;
@@ -154,43 +154,28 @@ impl CallerTokens {
         verify: &Verify<'_>,
         headers: &MakeHeaders<'_>,
     ) -> Result<Verified, Unverified> {
-        let accepted = &self.accepted;
-        let payload = json::object(&unverified.payload).ok_or(Reason::TokenMalformed)?;
-        let claims = Claims::read(&payload)?;
-        claims.check_issuer(accepted.cloud, &accepted.tenants)?;
-        let grounds = match self.keys.find(accepted.cloud, &claims.tenant, &unverified.key_id, now)
-        {
-            Lookup::Trusted(grounds) => grounds,
-            Lookup::SignsForOthers => return Err(Reason::KeyIssuerMismatch.into()),
-            Lookup::UnknownKey { authority } => {
-                return Err(
-                    match self.schedule.ask_for_newer(&authority, &unverified.key_id, now) {
-                        Ask::Wait => Unverified::Wait,
-                        Ask::Final => Reason::KeyUnknown.into(),
-                        Ask::Unavailable => Reason::KeysUnavailable.into(),
-                    },
-                );
+        let judged = judge(unverified, &self.accepted, &self.keys, now, verify);
+        let Judged { payload, claims, kind, identity, grounds } = judged.map_err(|stop| {
+            let schedule = &mut self.schedule;
+            let ask = match stop {
+                Stop::Refused { reason, identity } => {
+                    return Unverified::Refused { reason, identity };
+                }
+                Stop::UnknownKey { authority } => {
+                    schedule.ask_for_newer(&authority, &unverified.key_id, now)
+                }
+                // Where there are no keys none is unknown.
+                Stop::NoKeys => match schedule.ask_for_any(now) {
+                    Ask::Final => Ask::Unavailable,
+                    ask => ask,
+                },
+            };
+            match ask {
+                Ask::Wait => Unverified::Wait,
+                Ask::Final => Reason::KeyUnknown.into(),
+                Ask::Unavailable => Reason::KeysUnavailable.into(),
             }
-            Lookup::NoKeys => {
-                return Err(match self.schedule.ask_for_any(now) {
-                    Ask::Wait => Unverified::Wait,
-                    Ask::Final | Ask::Unavailable => Reason::KeysUnavailable.into(),
-                });
-            }
-        };
-        if !verify(&grounds.key.spki, unverified.signed, &unverified.signature) {
-            return Err(Reason::SignatureInvalid.into());
-        }
-        let identity = Rc::new(Identity::new(
-            &claims.tenant,
-            claims.client.as_deref(),
-            claims.token_id.as_deref(),
-        ));
-        let refuse = |reason| {
-            let identity = Some(identity.clone());
-            Unverified::Refused { reason, identity }
-        };
-        let kind = claims.check(&accepted.audiences, accepted.clock_skew, now).map_err(refuse)?;
+        })?;
         Ok(Verified {
             kind,
             headers: headers(&payload, claims.version),
@@ -201,7 +186,7 @@ impl CallerTokens {
             client_credential: claims.client_credential,
             contexts: claims.contexts,
             answers_challenges: claims.answers_challenges,
-            expires: claims.expires.plus(accepted.clock_skew),
+            expires: claims.expires.plus(self.accepted.clock_skew),
             identity,
             grounds,
             verified_at: now,

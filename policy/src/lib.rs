@@ -50,5 +50,6 @@ pub mod route;
 pub mod step_up;
 pub mod time;
 pub mod token_store;
+pub mod verification;
 pub mod workload;
 pub mod www_authenticate;

@@ -265,7 +265,7 @@ fn offered(compat: &Compat) -> Vec<String> {
                 .push(format!("  {identity}, by auth sidecar endpoints: {name}, {whose}, {scope}"));
         }
         if let Some(callers) = &sidecar.callers {
-            let audiences = callers.audiences.0.join(" ");
+            let audiences = callers.accepted.audiences.0.join(" ");
             lines.push(format!("  and validates callers' tokens for {audiences}"));
         }
     }

@@ -1,24 +1,21 @@
-//! Validates a token that an application shows the broker, as the filter would: the checks and
-//! their order are `policy`'s, the keys are the broker's own.
+//! Validates a token that an application shows the broker: the checks and their order are `policy`'s,
+//! as in the filter, the keys are the broker's own.
 //!
 //! A key that the broker does not have is asked for once, within the limit that there is for
 //! everybody; what cannot be decided is never valid.
 
 use contract::{ErrorKind, KeySets, KeysRefresh};
 use policy::{
-    claims::{Claims, Kind},
+    claims::Kind,
     decision::Reason,
-    json,
     jwt::UnverifiedToken,
-    key_store::{KeyStore, Lookup},
+    key_store::KeyStore,
     time::UnixTime,
+    verification::{self, Judged},
 };
 use serde_json::Value;
 
 use crate::{config::Callers, keys::Keys, signature};
-
-/// Tolerated difference of clocks, in seconds: the filter's default.
-const CLOCK_SKEW: u64 = 60;
 
 /// What is true of a token whose signature and claims were checked.
 #[derive(Debug, PartialEq)]
@@ -46,17 +43,17 @@ impl From<Reason> for Stop {
 /// judged ([`Reason::KeysUnavailable`]).
 pub async fn validate(
     token: &[u8],
-    accepted: &Callers,
+    callers: &Callers,
     keys: &Keys,
     now: u64,
 ) -> Result<Valid, Reason> {
-    let (issuer, kid) = match judge(token, accepted, &keys.sets(), now) {
+    let (issuer, kid) = match judge(token, callers, &keys.sets(), now) {
         Ok(valid) => return Ok(valid),
         Err(Stop::Refused(reason)) => return Err(reason),
         Err(Stop::UnknownKey { authority, kid }) => (authority, kid),
     };
     match keys.refresh(&KeysRefresh { issuer, kid }).await {
-        Ok(sets) => judge(token, accepted, &sets, now).map_err(|stop| match stop {
+        Ok(sets) => judge(token, callers, &sets, now).map_err(|stop| match stop {
             Stop::Refused(reason) => reason,
             Stop::UnknownKey { .. } => Reason::KeyUnknown,
         }),
@@ -66,29 +63,21 @@ pub async fn validate(
     }
 }
 
-/// In the filter's order: structure, tenant and issuer, key, signature, then what it made true.
-fn judge(token: &[u8], accepted: &Callers, sets: &KeySets, now: u64) -> Result<Valid, Stop> {
-    let now = UnixTime(now);
+/// As the filter judges; and the scopes, which are the rule here.
+fn judge(token: &[u8], callers: &Callers, sets: &KeySets, now: u64) -> Result<Valid, Stop> {
     let token = UnverifiedToken::parse(token)?;
-    let payload = json::object(&token.payload).ok_or(Reason::TokenMalformed)?;
-    let claims = Claims::read(&payload)?;
-    claims.check_issuer(accepted.cloud, &accepted.tenants)?;
     let mut keys = KeyStore::default();
     keys.replace(sets);
-    let grounds = match keys.find(accepted.cloud, &claims.tenant, &token.key_id, now) {
-        Lookup::Trusted(grounds) => grounds,
-        Lookup::SignsForOthers => return Err(Reason::KeyIssuerMismatch.into()),
-        Lookup::UnknownKey { authority } => {
-            let authority = authority.to_string();
-            return Err(Stop::UnknownKey { authority, kid: token.key_id });
+    let judged =
+        verification::judge(&token, &callers.accepted, &keys, UnixTime(now), &signature::verify);
+    let Judged { claims, kind, .. } = judged.map_err(|stop| match stop {
+        verification::Stop::Refused { reason, .. } => Stop::Refused(reason),
+        verification::Stop::NoKeys => Stop::Refused(Reason::KeysUnavailable),
+        verification::Stop::UnknownKey { authority } => {
+            Stop::UnknownKey { authority: authority.to_string(), kid: token.key_id.clone() }
         }
-        Lookup::NoKeys => return Err(Reason::KeysUnavailable.into()),
-    };
-    if !signature::verify(&grounds.key.spki, token.signed, &token.signature) {
-        return Err(Reason::SignatureInvalid.into());
-    }
-    let kind = claims.check(&accepted.audiences, CLOCK_SKEW, now)?;
-    let asked = &accepted.scopes;
+    })?;
+    let asked = &callers.scopes;
     if !asked.is_empty() && !claims.scopes.iter().any(|scope| asked.contains(scope)) {
         return Err(match kind {
             Kind::User => Reason::ScopeMissing,

@@ -122,7 +122,7 @@ fn the_auth_sidecars_configuration_is_read_in_full() {
     let sidecar = config(&text).unwrap().compat.auth_sidecar.unwrap();
     let callers = sidecar.callers.unwrap();
     assert_eq!(
-        (callers.audiences.0, callers.scopes),
+        (callers.accepted.audiences.0, callers.scopes),
         (vec!["api://a".into(), "b".into()], vec!["s".to_owned()])
     );
     let tokens: Vec<_> =

@@ -88,7 +88,7 @@ fn the_originals_keys_are_a_configuration() {
     ];
     assert_eq!(apis, expected);
     let callers = sidecar.callers.unwrap();
-    assert_eq!(callers.audiences.0, [CLIENT.to_owned(), format!("api://{CLIENT}")]);
+    assert_eq!(callers.accepted.audiences.0, [CLIENT.to_owned(), format!("api://{CLIENT}")]);
     assert_eq!(callers.scopes, ["access_as_user", "another"]);
 }
 
@@ -106,7 +106,7 @@ fn what_may_be_left_out_has_the_originals_default() {
     assert_eq!(config.listen.compat, Some("127.0.0.1:8080".parse().unwrap()));
     let callers = config.compat.auth_sidecar.unwrap().callers.unwrap();
     assert_eq!(
-        (callers.cloud, callers.audiences.0),
+        (callers.accepted.cloud, callers.accepted.audiences.0),
         (Cloud::UsGovernment, vec!["api://orders".into()])
     );
     // Who only validates needs no credential, and case is .NET's affair.

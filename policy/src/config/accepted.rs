@@ -12,7 +12,7 @@ const DEFAULT_SKEW_SECONDS: u64 = 60;
 const MAX_SKEW_SECONDS: u64 = 300;
 
 /// Which tokens of callers are accepted, whatever rules say of them.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// Whose tokens.
     pub cloud: Cloud,
@@ -27,6 +27,12 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    /// Tokens of these tenants for these audiences, with the usual tolerance.
+    pub fn new(cloud: Cloud, tenants: Tenants, audiences: Audiences) -> Self {
+        let challenge_tenant = challenge_tenant(&tenants);
+        Self { cloud, tenants, challenge_tenant, audiences, clock_skew: DEFAULT_SKEW_SECONDS }
+    }
+
     /// Where a client without a token gets one.
     pub fn authorization_uri(&self) -> String {
         self.cloud.authorization_uri(&self.challenge_tenant)
@@ -59,13 +65,7 @@ impl RawAccepted {
             (plain && !text.contains(['*', '{', '}'])).then(|| text.to_owned())
         };
         let audiences = errors.list("audiences", audiences, "an exact audience", &audience);
-        let only = match &tenants {
-            Tenants::Listed(listed) if listed.len() == 1 => listed.iter().next(),
-            _ => None,
-        };
-        let challenge_tenant = only.map_or(ORGANIZATIONS, String::as_str).to_owned();
-        let audiences = Audiences(audiences);
-        Accepted { cloud, tenants, challenge_tenant, audiences, clock_skew }
+        Accepted { clock_skew, ..Accepted::new(cloud, tenants, Audiences(audiences)) }
     }
 
     /// Where nothing is verified: a member that is there seems to do something and does not.
@@ -81,6 +81,15 @@ impl RawAccepted {
             }
         }
     }
+}
+
+/// The only tenant, or whichever the client's user is of.
+fn challenge_tenant(tenants: &Tenants) -> String {
+    let only = match tenants {
+        Tenants::Listed(listed) if listed.len() == 1 => listed.iter().next(),
+        Tenants::Listed(_) | Tenants::Any => None,
+    };
+    only.map_or(ORGANIZATIONS, String::as_str).to_owned()
 }
 
 fn tenants(errors: &mut Errors, raw: Option<Vec<Option<String>>>) -> Tenants {

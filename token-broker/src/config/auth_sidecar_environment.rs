@@ -15,6 +15,7 @@ use contract::Secret;
 use policy::{
     claims::{Audiences, Tenants},
     cloud::Cloud,
+    config::Accepted,
 };
 
 mod keys;
@@ -92,12 +93,8 @@ pub(super) fn read(environment: &dyn Environment) -> Result<Config, Vec<ConfigEr
         Some(audience) => vec![audience],
         None => vec![client_id.clone(), format!("api://{client_id}")],
     };
-    let callers = Callers {
-        cloud,
-        tenants: Tenants::Listed([tenant.clone()].into()),
-        audiences: Audiences(audiences),
-        scopes,
-    };
+    let tenants = Tenants::Listed([tenant.clone()].into());
+    let callers = Callers { accepted: Accepted::new(cloud, tenants, Audiences(audiences)), scopes };
     let identity = (!credentials.is_empty()).then(|| Identity {
         source: Source::Application { application, credentials },
         scopes: scopes_of(&apis, |api| api.scope.ends_with(DEFAULT_SCOPE)),

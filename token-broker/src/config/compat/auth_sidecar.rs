@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use policy::{
     claims::{Audiences, Tenants},
-    cloud::{Cloud, ORGANIZATIONS, is_tenant_id},
+    cloud::{ORGANIZATIONS, is_tenant_id},
+    config::Accepted,
 };
 
 use super::super::{
@@ -30,25 +31,10 @@ pub struct AuthSidecar {
 /// Whose tokens are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callers {
-    /// The cloud that issues them.
-    pub cloud: Cloud,
-    /// From which tenants.
-    pub tenants: Tenants,
-    /// For what.
-    pub audiences: Audiences,
+    /// Of which tenants, and for what.
+    pub accepted: Accepted,
     /// Of which one must be in a token; empty asks for none.
     pub scopes: Vec<String>,
-}
-
-impl Callers {
-    /// Where a client goes for another token.
-    pub fn authorization_uri(&self) -> String {
-        let only = match &self.tenants {
-            Tenants::Listed(listed) if listed.len() == 1 => listed.iter().next(),
-            Tenants::Listed(_) | Tenants::Any => None,
-        };
-        self.cloud.authorization_uri(only.map_or(ORGANIZATIONS, String::as_str))
-    }
 }
 
 /// An API that headers are made for.
@@ -128,15 +114,11 @@ fn callers(raw: RawCallers, authorities: &[Authority], errors: &mut Errors) -> C
         }
     }
     let any = listed.iter().any(|tenant| tenant == ORGANIZATIONS);
+    let tenants = if any { Tenants::Any } else { Tenants::Listed(listed.into_iter().collect()) };
+    let expected = "a client id or application URI";
+    let audiences = Audiences(texts(raw.audiences, &path("audiences"), expected, errors));
     Callers {
-        cloud,
-        tenants: if any { Tenants::Any } else { Tenants::Listed(listed.into_iter().collect()) },
-        audiences: Audiences(texts(
-            raw.audiences,
-            &path("audiences"),
-            "a client id or application URI",
-            errors,
-        )),
+        accepted: Accepted::new(cloud, tenants, audiences),
         scopes: match raw.scopes {
             None => Vec::new(),
             scopes => texts(scopes, &path("scopes"), "a scope, as tokens have it", errors),

@@ -153,7 +153,7 @@ async fn caller(serving: &Serving, headers: &HeaderMap) -> Result<Caller, Refuse
     let sidecar = serving.compat.auth_sidecar.as_ref();
     let callers = sidecar.and_then(|sidecar| sidecar.callers.as_ref());
     let callers = callers.ok_or_else(Refused::not_served)?;
-    let authorization_uri = callers.authorization_uri();
+    let authorization_uri = callers.accepted.authorization_uri();
     let now = serving.tokens.clock().unix_now();
     let outcome = async {
         let token = one_token(headers)?;
@@ -216,7 +216,7 @@ fn no_header(refused: TypedError, callers: Option<&Callers>) -> Refused {
     };
     if let (StatusCode::UNAUTHORIZED, Some(callers)) = (refused.status, callers) {
         let error = if claims.is_some() { "insufficient_claims" } else { "invalid_token" };
-        let uri = callers.authorization_uri();
+        let uri = callers.accepted.authorization_uri();
         refused.challenge = Some(challenge(&uri, Some(error), claims.as_deref()).into());
     }
     refused.claims = claims.map(Into::into);
@@ -253,7 +253,11 @@ fn answered(outcome: Result<Value, Refused>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use policy::claims::{Audiences, Tenants};
+    use policy::{
+        claims::{Audiences, Tenants},
+        cloud::Cloud,
+        config::Accepted,
+    };
 
     use super::*;
 
@@ -261,16 +265,13 @@ mod tests {
 
     fn check(kind: ErrorKind, claims: Option<&str>, expected: (u16, Option<&str>)) {
         let tenant = "72f988bf-86f1-41af-91ab-2d7cd011db47".to_owned();
-        let callers = Callers {
-            cloud: policy::cloud::Cloud::Public,
-            tenants: Tenants::Listed([tenant].into()),
-            audiences: Audiences(vec!["a".to_owned()]),
-            scopes: Vec::new(),
-        };
+        let tenants = Tenants::Listed([tenant].into());
+        let accepted = Accepted::new(Cloud::Public, tenants, Audiences(vec!["a".to_owned()]));
+        let callers = Callers { accepted, scopes: Vec::new() };
         let mut error = TypedError::new(kind, "interaction_required: AADSTS50076");
         error.claims = claims.map(str::to_owned);
         let refused = no_header(error, Some(&callers));
-        let uri = callers.authorization_uri();
+        let uri = callers.accepted.authorization_uri();
         let challenge = expected.1.map(|rest| format!("Bearer authorization_uri=\"{uri}\"{rest}"));
         let found = refused.challenge.map(String::from);
         assert_eq!((refused.status.as_u16(), found), (expected.0, challenge));
