@@ -136,15 +136,18 @@ fn check_warns_where_the_application_never_sees_its_callers_tokens() {
 }
 
 #[test]
-fn check_misses_the_brokers_keys_of_the_callers_tenant() {
+fn check_misses_what_the_broker_lacks_of_keys_and_scopes() {
     let folder = folder(USER);
     let broker = "authorities: [{cloud: public, tenants: [organizations]}]\nidentities:\n  orders:\n    \
                   client_secret: {tenant: 8f2c3a6e-5b1d-4c47-9c0a-2d7e5f90b1c3, client_id: \
-                  3f1b5b1e-0d2c-4a39-9a63-3f6c2c7a9d10, file: /s}\n    scopes: [g/.default]\n";
+                  3f1b5b1e-0d2c-4a39-9a63-3f6c2c7a9d10, file: /s}\n    scopes: [g/User.Read/.default]\n    \
+                  delegated_scopes: [g/User.Read]\n";
     folder.write("broker.yaml", broker);
     let both = ["check", "out.yaml", "broker.yaml"];
-    // The scope is one of a user's, and none of the application's own.
     folder.run(&both).says("2 configurations in order, 0 errors, 0 warnings");
+    // The scope is one of a user's, and not of the application's own.
+    folder.write("broker.yaml", &broker.replace("[g/User.Read]", "[g/Mail.Read]"));
+    folder.run(&both).says("not in the broker's `identities.orders.delegated_scopes`");
     folder.write("broker.yaml", &broker.replace("cloud: public", "cloud: china"));
     folder.run(&both).says("out.yaml:2: warning: tenants: the broker's `authorities` have no keys");
 }

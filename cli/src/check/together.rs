@@ -102,13 +102,16 @@ fn missing(config: &Config, brokers: &[&token_broker::config::Config]) -> Vec<(S
                 let held: Vec<&Identity> =
                     brokers.iter().filter_map(|broker| broker.identities.get(identity)).collect();
                 let answers = |held: &&Identity| held.capability == Capability::ClaimsChallenges;
+                let (list, listed): (_, fn(&Identity) -> &Vec<String>) =
+                    match rule.on_behalf_of_caller {
+                        true => ("delegated_scopes", |held| &held.delegated_scopes),
+                        false => ("scopes", |held| &held.scopes),
+                    };
                 if held.is_empty() {
                     let message = format!("the broker has no identity `{identity}`");
                     missing.push((format!("rules[{index}].token.identity"), message));
-                } else if !rule.on_behalf_of_caller
-                    && !held.iter().any(|held| held.scopes.contains(scope))
-                {
-                    let message = format!("not in the broker's `identities.{identity}.scopes`");
+                } else if !held.iter().any(|held| listed(held).contains(scope)) {
+                    let message = format!("not in the broker's `identities.{identity}.{list}`");
                     missing.push((format!("rules[{index}].token.scope"), message));
                 }
                 if rule.token.claims_challenges && !held.is_empty() && !held.iter().any(answers) {
