@@ -138,6 +138,20 @@ impl Broker {
         Request::get(path).host("admin").send(self.admin).await
     }
 
+    /// Waits until it has keys and every identity has had a token.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub async fn ready(&self) {
+        let wait = async {
+            while self.admin("/readyz").await.status != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let done = tokio::time::timeout(DEADLINE, wait).await;
+        done.unwrap_or_else(|_elapsed| panic!("the broker is not ready"));
+    }
+
     /// A number of its `/metrics`: the sum of the samples whose line begins with this text.
     pub async fn metric(&self, start: &str) -> f64 {
         let text = self.admin("/metrics").await.text();

@@ -13,7 +13,7 @@ use std::{
     collections::HashSet,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -115,7 +115,7 @@ async fn b10_a_certificate_is_renewed_while_the_broker_runs_and_an_unknown_one_i
     drop(broker);
     install(&file, &old);
     let broker = Broker::start(&settings).await;
-    ready(&broker).await;
+    broker.ready().await;
     let (status, issued) = ask(&settings.socket, &request).await;
     assert_eq!(status, 200, "{issued}");
     for algorithm in ["PS256", "RS256"] {
@@ -150,14 +150,5 @@ async fn b10_a_certificate_is_renewed_while_the_broker_runs_and_an_unknown_one_i
         assert_eq!(life.map(|(exp, nbf)| exp - nbf), Some(600));
         let assertion = call.credential.as_ref().expect("an assertion").expose();
         assert!(!log.contains(assertion));
-    }
-}
-
-/// Waits until it is.
-async fn ready(broker: &Broker) {
-    let since = Instant::now();
-    while broker.admin("/readyz").await.status != 200 {
-        assert!(since.elapsed() < PATIENCE, "not ready: {}", broker.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
