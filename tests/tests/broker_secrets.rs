@@ -22,7 +22,7 @@ use e2e::{
     broker::{Broker, BrokerIdentity, BrokerSettings},
     fake_entra::{
         Endpoint, FakeEntra, Fault,
-        sample::{TENANT, TILL, WORKLOAD, WORKLOAD_SUBJECT},
+        sample::{ORDERS_API, TENANT, TILL, WORKLOAD, WORKLOAD_SUBJECT, ada},
     },
 };
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ use tokio::{
 const SCOPE: &str = "https://graph.microsoft.com/.default";
 /// With characters that a form escapes: it passes through memory in two spellings.
 const SECRET: &str = "canary~client+secret/of&the=broker%0123456789";
-const ASSERTION: &str = "canary-assertion-of-a-user.of-no-application.0123456789";
+const DELEGATED_SCOPE: &str = "https://graph.microsoft.com/User.Read";
 const TOKEN: &str = "canary-access-token-0123456789-0123456789-0123456789";
 /// How long what was used may be found in memory: connections to Entra are kept for 20 s.
 const KEPT: Duration = Duration::from_secs(60);
@@ -46,6 +46,8 @@ struct Running {
     socket: std::path::PathBuf,
     key: SigningKey,
     federated: String,
+    /// A user's token.
+    assertion: String,
     _directory: tempfile::TempDir,
 }
 
@@ -69,6 +71,7 @@ async fn start() -> Running {
     let federated =
         cluster.token(WORKLOAD_SUBJECT, "api://AzureADTokenExchange", entra.now(), 3_600);
     let key = SigningKey::new(77, "", "");
+    let user = entra.token(TENANT, TILL, ORDERS_API).user(&ada(), &["Orders.Read"]);
     let identity = BrokerIdentity {
         tenant: TENANT.to_owned(),
         client_id: WORKLOAD.to_owned(),
@@ -79,8 +82,11 @@ async fn start() -> Running {
     settings.log_everything();
     let application = |file| json!({"tenant": TENANT, "client_id": TILL, "file": file});
     let identities = &mut settings.config_mut()["identities"];
-    identities["secret"] =
-        json!({"client_secret": application(write("secret", SECRET)), "scopes": [SCOPE]});
+    identities["secret"] = json!({
+        "client_secret": application(write("secret", SECRET)),
+        "scopes": [SCOPE],
+        "delegated_scopes": [DELEGATED_SCOPE],
+    });
     identities["certificate"] = json!({
         "client_certificate": application(write("client.pem", &certificate(&key))),
         "scopes": [SCOPE],
@@ -88,6 +94,7 @@ async fn start() -> Running {
     let broker = Broker::start(&settings).await;
     Running {
         broker,
+        assertion: user.sign(),
         _entra: entra,
         socket: settings.socket,
         key,
@@ -110,21 +117,30 @@ impl Running {
     async fn use_all(&self) -> String {
         let mut answers = String::new();
         for identity in ["default", "secret", "certificate"] {
-            let (status, answer) = self.ask(identity, None).await;
-            assert_eq!(status, 200, "{identity}: {answer}");
-            let token: Value = serde_json::from_str(&answer).expect("JSON");
-            assert_eq!(token["access_token"], TOKEN, "an answer of the api is where a token goes");
-            answers += &self.ask(identity, Some(ASSERTION)).await.1;
+            self.token(json!({"identity": identity, "scope": SCOPE})).await;
+            // With an assertion that is no user's, and for what nobody may ask for a user.
+            for assertion in [format!("canary-a{}", self.assertion), self.assertion.clone()] {
+                let wrong = json!({"identity": identity, "scope": SCOPE, "assertion": assertion});
+                answers += &self.ask(wrong).await.1;
+            }
         }
-        answers += &self.ask("canary-identity", None).await.1;
+        let scope = DELEGATED_SCOPE;
+        self.token(json!({"identity": "secret", "scope": scope, "assertion": self.assertion}))
+            .await;
+        answers += &self.ask(json!({"identity": "canary-identity", "scope": SCOPE})).await.1;
         answers
     }
 
-    async fn ask(&self, identity: &str, assertion: Option<&str>) -> (u16, String) {
-        let mut body = json!({"identity": identity, "scope": SCOPE, "destination": "graph"});
-        if let Some(assertion) = assertion {
-            body["assertion"] = json!(assertion);
-        }
+    /// An answer of the api is where a token goes.
+    async fn token(&self, request: Value) {
+        let (status, answer) = self.ask(request).await;
+        assert_eq!(status, 200, "{answer}");
+        let token: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(token["access_token"], TOKEN);
+    }
+
+    async fn ask(&self, mut body: Value) -> (u16, String) {
+        body["destination"] = json!("graph");
         let body = body.to_string();
         let request = format!(
             "POST /v1/token HTTP/1.1\r\nhost: token-broker\r\ncontent-type: application/json\r\n\
@@ -158,7 +174,8 @@ async fn b12_at_trace_level_no_output_of_the_broker_shows_a_secret() {
     let pem = running.key.private_pem();
     let line_of_key = pem.lines().nth(14).expect("a line of the key");
     for (name, text) in &shown {
-        for secret in ["canary~", "canary-a", "canary-ac", line_of_key, &running.federated] {
+        let (_, signature) = running.assertion.rsplit_once('.').expect("a token");
+        for secret in ["canary~", "canary-a", line_of_key, &running.federated, signature] {
             assert!(!text.contains(secret), "{name} shows {secret:.9}");
         }
     }
@@ -222,20 +239,24 @@ fn pieces_of_key(pem: &str) -> Vec<(&'static str, Vec<u8>)> {
         pieces.push(("the key as DER", piece.to_vec()));
         pieces.push(("the key as numbers", piece.iter().rev().copied().collect()));
     }
+    // Most of memory is zero.
+    pieces.retain(|(_, piece)| piece[0] != 0);
     pieces
 }
 
-/// What is looked for, by its first bytes.
-struct Patterns(HashMap<[u8; 8], Vec<(&'static str, Vec<u8>)>>);
+/// What is looked for, by its first bytes; and which first bytes there are, for there is much to look
+/// through.
+struct Patterns(HashMap<[u8; 8], Vec<(&'static str, Vec<u8>)>>, [bool; 256]);
 
 impl Patterns {
     fn new(patterns: impl IntoIterator<Item = (&'static str, Vec<u8>)>) -> Self {
-        let mut by_start = HashMap::<_, Vec<_>>::new();
+        let (mut by_start, mut first) = (HashMap::<_, Vec<_>>::new(), [false; 256]);
         for (name, pattern) in patterns {
             let start: [u8; 8] = pattern[..8].try_into().expect("eight bytes");
+            first[usize::from(start[0])] = true;
             by_start.entry(start).or_default().push((name, pattern));
         }
-        Self(by_start)
+        Self(by_start, first)
     }
 }
 
@@ -250,13 +271,14 @@ impl Memory {
         Self { id, file: File::open(format!("/proc/{id}/mem")).expect("root may look") }
     }
 
-    /// What is there of the patterns: name, and which mapping it is in.
+    /// What is there of the patterns: name, and which mapping it is in. What the process cannot write
+    /// holds what its files hold.
     fn found(&self, patterns: &Patterns) -> Vec<(&'static str, String)> {
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.id)).expect("the mappings");
         let mut found = Vec::new();
         for line in maps
             .lines()
-            .filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with('r')))
+            .filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")))
         {
             let (start, end) =
                 line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
@@ -267,6 +289,9 @@ impl Memory {
                 continue;
             }
             for (offset, window) in bytes.windows(8).enumerate() {
+                if !patterns.1[usize::from(window[0])] {
+                    continue;
+                }
                 let Some(candidates) = patterns.0.get(window) else { continue };
                 for (name, pattern) in candidates {
                     if bytes[offset..].starts_with(pattern) {
