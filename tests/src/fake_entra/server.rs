@@ -166,13 +166,16 @@ async fn answer(endpoint: Endpoint, asked: &Asked, state: &State) -> Result<Answ
 }
 
 fn recorded(endpoint: Endpoint, asked: &Asked, headers: &HeaderMap) -> Call {
-    const SECRETS: [&str; 2] = ["client_secret", "client_assertion"];
+    const CREDENTIALS: [&str; 2] = ["client_secret", "client_assertion"];
+    /// A user's token.
+    const ASSERTION: &str = "assertion";
     let form = match (endpoint, Form::parse(&asked.body)) {
         (Endpoint::Token, Ok(form)) => form.members().to_vec(),
         _ => Vec::new(),
     };
+    let form = form.into_iter().filter(|(name, _)| name != ASSERTION);
     let (secrets, form): (Vec<_>, Vec<_>) =
-        form.into_iter().partition(|(name, _)| SECRETS.contains(&name.as_str()));
+        form.partition(|(name, _)| CREDENTIALS.contains(&name.as_str()));
     let headers = headers.iter().map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });

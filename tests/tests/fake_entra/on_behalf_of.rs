@@ -92,6 +92,10 @@ fn the_token_is_the_same_users_for_the_api_behind() {
         }
         assert!(claims["roles"].is_null(), "{case}: {claims}");
     }
+    // Nobody's token is in the record.
+    let (_, signature) = assertion.rsplit_once('.').expect("a token");
+    let shown = format!("{:?} {}", entra.calls(), json!(entra.calls()));
+    assert!(!shown.contains(signature), "{shown}");
     // A version 1.0 middle tier is named by its address.
     change(&entra, STOCK_API, |stock| {
         stock
