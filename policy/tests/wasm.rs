@@ -111,7 +111,7 @@ fn good_tokens_pass_and_each_class_of_refusal_is_met() {
     let mut without_keys = self::inbound();
     assert_eq!(ask(&mut without_keys, "/orders/7", Some(&token), NOW), None);
     without_keys.callers().next_call(NOW);
-    without_keys.on_failure(NOW);
+    without_keys.callers().on_failure(NOW);
     let found = ask(&mut without_keys, "/orders/7", Some(&token), NOW);
     assert_eq!(found, Some(Reason::KeysUnavailable));
 }
@@ -135,7 +135,7 @@ fn j17_a_changed_signature_or_payload_is_noticed() {
         let found = ask(&mut inbound, "/orders/7", Some(&token), NOW);
         assert_eq!(found, Some(Reason::Allowed));
     }
-    assert_eq!(inbound.take_cache_counts(), (1, 3));
+    assert_eq!(inbound.callers().take_cache_counts(), (1, 3));
 }
 
 #[wasm_bindgen_test]
