@@ -140,6 +140,9 @@ async fn check_exchange(builder: Builder) {
     assert_eq!((&body["identity"], &body["scope"]), (&json!("default"), &json!(SCOPE)));
     for token in &tokens {
         assert!(!stack.graph.saw(token.as_bytes()), "the caller's token went to the API");
+        for secret in [token.as_str(), &exchanged(token)] {
+            assert!(!stack.envoy.log().contains(secret), "a token is in Envoy's log");
+        }
     }
     no_trap(&stack).await;
 }
