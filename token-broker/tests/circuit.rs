@@ -181,6 +181,29 @@ async fn one_tenant_that_fails_does_not_disturb_another() {
     broker.issue(&request("other", crate::support::SCOPE)).await.unwrap();
 }
 
+/// A call to the tenant's token endpoint, past all that decides when to make one.
+async fn send(broker: &Broker) -> Result<token_broker::https::Answer, TransportFailure> {
+    let uri = format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token");
+    let request = hyper::http::Request::post(uri).body(Secret::new(String::new())).unwrap();
+    token_broker::https::Transport::send(broker.state.circuits.as_ref(), request, 1_000).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_would_wait_longer_by_itself_is_woken_when_another_is_answered() {
+    let entra = Entra::new();
+    set(&entra, Some(dead()));
+    let broker = Broker::with_config(&entra, &many(1));
+    while broker.state.circuits.open().is_empty() {
+        pass(Duration::from_millis(100)).await;
+    }
+    set(&entra, None);
+    pass(Duration::from_millis(1_001)).await;
+    send(&broker).await.unwrap();
+    pass(Duration::from_millis(1)).await;
+    assert!(broker.state.serving().keys.ages()[0].1.is_some());
+    assert_eq!(broker.state.serving().tokens.states()[0].held, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_trial_that_is_given_up_is_followed_by_another() {
     let entra = Entra::new();
@@ -188,22 +211,17 @@ async fn a_trial_that_is_given_up_is_followed_by_another() {
     config.authorities.clear();
     set(&entra, Some(dead()));
     let broker = Broker::with_config(&entra, &config);
-    let send = || {
-        let uri = format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token");
-        let request = hyper::http::Request::post(uri).body(Secret::new(String::new())).unwrap();
-        token_broker::https::Transport::send(broker.state.circuits.as_ref(), request, 1_000)
-    };
     for _ in 0..5 {
-        send().await.unwrap_err();
+        send(&broker).await.unwrap_err();
     }
-    let refused = send().await.unwrap_err();
+    let refused = send(&broker).await.unwrap_err();
     assert!(matches!(refused, TransportFailure::NotTried(rest) if rest <= seconds(1)));
     pass(Duration::from_millis(1_001)).await;
     set(&entra, None);
     entra.delay(seconds(5));
-    tokio::time::timeout(seconds(1), send()).await.unwrap_err();
+    tokio::time::timeout(seconds(1), send(&broker)).await.unwrap_err();
     entra.delay(Duration::ZERO);
-    send().await.unwrap();
+    send(&broker).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

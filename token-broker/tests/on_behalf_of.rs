@@ -427,10 +427,11 @@ async fn the_asker_of_challenges_gets_a_token_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn a_challenge_beside_an_assertion_is_malformed() {
     let broker = started().await;
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1604106651"}}}"#;
     for more in [
-        json!({"claims": "{\"access_token\":{}}", "refused": "a".repeat(64)}),
+        json!({"claims": claims, "refused": "a".repeat(64)}),
         json!({"refused": "a".repeat(64)}),
-        json!({"claims": "{\"access_token\":{}}"}),
+        json!({"claims": claims}),
     ] {
         let mut body = json!({"identity": "default", "scope": USER_READ, "destination": "graph",
             "claims_challenges": true, "assertion": user("alice").expose()});
