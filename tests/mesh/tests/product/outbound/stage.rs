@@ -99,7 +99,9 @@ impl Stage {
         let capable = |name: &str| (name.to_owned(), identity(&["cp1"]));
         let identities: Value = names.map(capable).into_iter().collect();
         let values = json!({"broker": {"config": {"identities": identities}}});
-        let open = Shop::new("outbound").values(values).open();
+        let shop = Shop::new("outbound").values(values);
+        // As `nothing` needs it: the machine's own tokens are for any process that is let there.
+        let open = shop.annotation("entra-sidecar/lockdown-metadata", "true").open();
         let objects = generate(world, "outbound", &destinations());
         // As the documents tell it: the objects are a value of the chart that is installed.
         let mut file = NamedTempFile::new().unwrap();
