@@ -187,11 +187,7 @@ impl Outbound {
     /// Whether what an attempt carries is what we set on an earlier one, that may have gone to
     /// another destination.
     fn is_ours(&self, attempt: &Attempt<'_>, authorization: &[u8]) -> bool {
-        let users = self.on_behalf_of.as_ref().map(|on_behalf_of| &on_behalf_of.tokens);
-        attempt.replayed
-            || attempt.injected
-            || self.tokens.is_ours(authorization)
-            || users.is_some_and(|tokens| tokens.request_behind(authorization).is_some())
+        attempt.replayed || attempt.injected || self.tokens.is_ours(authorization)
     }
 
     /// A response came on an attempt that a token was injected into; `tls` tells whether the

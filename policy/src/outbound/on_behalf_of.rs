@@ -74,24 +74,24 @@ impl OnBehalfOf {
         verify: &Verify<'_>,
     ) -> Result<(TokenAnswer, Rc<Identity>), Unverified> {
         let authorization = attempt.authorization.as_deref().ok_or(Reason::TokenMissing)?;
-        let mut assertion = credentials(authorization)?;
-        // A retried attempt carries what we set on the one before: its assertion is the one that we
-        // got that with. A token of ours itself is never an assertion.
         let remembered;
-        if attempt.injected || !self.tokens.holds(rule, wanted, assertion) {
-            match self.tokens.request_behind(authorization) {
-                Some(request) if request.destination == wanted.destination => {
-                    remembered = request.assertion.clone();
-                    assertion = remembered.as_ref().map_or(b"", |text| text.expose().as_bytes());
-                }
-                Some(_) => return Err(Reason::AssertionRefused.into()),
-                // Forgotten between two attempts: the caller has done nothing wrong.
-                None if attempt.injected => return Err(Reason::TokenUnavailable.into()),
-                None if attempt.replayed || ours(authorization) => {
-                    return Err(Reason::AssertionRefused.into());
-                }
-                None => {}
+        let assertion = if attempt.injected {
+            // A retried attempt carries what we set on the one before: its assertion is the one that
+            // we got that with.
+            let request = self.tokens.request_behind(authorization);
+            // Forgotten between two attempts: the caller has done nothing wrong.
+            let request = request.ok_or(Reason::TokenUnavailable)?;
+            if request.destination != wanted.destination {
+                return Err(Reason::AssertionRefused.into());
             }
+            remembered = request.assertion.clone();
+            remembered.as_ref().map_or(b"".as_slice(), |text| text.expose().as_bytes())
+        } else {
+            credentials(authorization)?
+        };
+        let known = self.tokens.holds(rule, wanted, assertion);
+        if !known && !attempt.injected && (attempt.replayed || ours(authorization)) {
+            return Err(Reason::AssertionRefused.into());
         }
         let verified = self.callers.verified(assertion, now, verify, &|_, _| Rc::default())?;
         let identity = verified.identity.clone();
@@ -104,6 +104,11 @@ impl OnBehalfOf {
         // are got with it.
         if now >= UnixTime(verified.expires.0.saturating_sub(self.accepted.clock_skew)) {
             return Err(refused(Reason::TokenExpired));
+        }
+        // A token of ours itself is never an assertion: whoever shows it is not the user it is for.
+        // Searched for only with what is verified and new.
+        if !known && self.tokens.request_behind(authorization).is_some() {
+            return Err(refused(Reason::AssertionRefused));
         }
         let assertion = std::str::from_utf8(assertion);
         let assertion = assertion.map_err(|_binary| refused(Reason::AuthorizationMalformed))?;

@@ -32,6 +32,9 @@ fn o17_a_retried_attempt_gets_the_token_that_is_good_now() {
     for carried in ["graph-for-anna", "renewed"] {
         let told = told_at(&mut outbound, &retried("graph", carried), due);
         assert_eq!(told, "injected Bearer renewed");
+        // Who has got hold of either is not Anna.
+        let shown = Attempt { injected: false, ..retried("graph", carried) };
+        assert_eq!(told_at(&mut outbound, &shown, due), "401 token_malformed");
     }
 }
 
@@ -52,17 +55,17 @@ fn o17_what_we_injected_is_never_an_assertion() {
     config["rules"].as_array_mut().unwrap().push(rule("vault", json!({"token": vault})));
     let mut outbound = equipped(&config);
     exchange(&mut outbound, &token_of("anna"), &injected);
-    for injected_before in [true, false] {
-        let at = |destination: &str| Attempt {
-            injected: injected_before,
-            ..retried(destination, &injected)
-        };
-        // At its own destination it is the retry that it looks like.
-        let again = format!("injected Bearer {injected}");
-        assert_eq!(told(&mut outbound, &at("graph")), again);
-        assert_eq!(told(&mut outbound, &at("vault")), "401 assertion_refused");
-        assert_eq!(outbound.next_call(NOW), None, "it was taken for an assertion");
+    // The record of the attempt before alone makes it the retry that it looks like, and that only
+    // at its own destination.
+    let again = format!("injected Bearer {injected}");
+    assert_eq!(told(&mut outbound, &retried("graph", &injected)), again);
+    assert_eq!(told(&mut outbound, &retried("vault", &injected)), "401 assertion_refused");
+    // Shown by anybody else it opens nothing.
+    for destination in ["graph", "vault"] {
+        let shown = Attempt { injected: false, ..retried(destination, &injected) };
+        assert_eq!(told(&mut outbound, &shown), "401 assertion_refused");
     }
+    assert_eq!(outbound.next_call(NOW), None, "it was taken for an assertion");
     // Nor is the application's own token, though it were a user's.
     let mut outbound = filter_of(&config);
     outbound.callers().unwrap().next_call(NOW);
@@ -86,20 +89,20 @@ fn o17_a_forgotten_token_is_no_assertion_either_and_the_caller_is_not_blamed() {
 
 #[test]
 fn o17_o11_a_users_token_never_goes_to_another_destination() {
-    for (existing, bare) in [("refuse", false), ("keep", false), ("replace", false), ("keep", true)]
+    for (existing, forgotten) in
+        [("refuse", false), ("keep", false), ("replace", false), ("keep", true)]
     {
         let mut config = config();
         config["rules"][1]["existing_authorization"] = json!(existing);
         let mut outbound = equipped(&config);
         exchange(&mut outbound, &token_of("anna"), "graph-for-anna");
-        // Known by its value, or when it is forgotten by the record of the attempt before.
-        let carried = if bare { "forgotten" } else { "graph-for-anna" };
-        let known = Attempt { injected: bare, ..retried("own", carried) };
-        let told_own = told(&mut outbound, &known);
+        // The record of the attempt before tells, though the token be forgotten.
+        let carried = if forgotten { "forgotten" } else { "graph-for-anna" };
+        let told_own = told(&mut outbound, &retried("own", carried));
         assert_eq!(told_own, "injected Bearer the-applications-own", "{existing}");
-        let elsewhere = Attempt { injected: bare, ..retried("elsewhere", carried) };
+        let elsewhere = retried("elsewhere", carried);
         assert_eq!(told(&mut outbound, &elsewhere), "no_destination removed");
-        let nowhere = Attempt { destination: None, injected: bare, ..retried("x", carried) };
+        let nowhere = Attempt { destination: None, ..retried("x", carried) };
         assert_eq!(told(&mut outbound, &nowhere), "no_destination removed");
     }
 }
