@@ -300,6 +300,15 @@ impl Errors {
         self.0.iter().any(|error| error.path == path || within(&error.path))
     }
 
+    /// The path of a file: a relative one would hang on where the broker was started, and what is no
+    /// file is looked for in vain for ever.
+    fn file(&mut self, file: String, path: impl Into<String>) -> PathBuf {
+        if !file.starts_with('/') || file.ends_with('/') {
+            self.push(path, "expected an absolute path of a file");
+        }
+        PathBuf::from(file)
+    }
+
     fn keep<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
         result.map_err(|error| self.0.push(error)).ok()
     }

@@ -166,6 +166,28 @@ fn b05_a_restriction_that_cannot_be_checked_is_an_error() {
 }
 
 #[test]
+fn a_file_that_cannot_be_found_is_told_before_the_broker_waits_for_it() {
+    let absolute = "absolute path of a file";
+    check(
+        &text(
+            "identity_access: [],
+             pod: {token_file: '', labels_file: labels,
+                   cluster: {issuer: i, ca_file: ca.crt, token_file: /tokens/}}",
+        ),
+        &[
+            ("pod.token_file", absolute),
+            ("pod.labels_file", absolute),
+            ("pod.cluster.ca_file", absolute),
+            ("pod.cluster.token_file", absolute),
+        ],
+    );
+    check(
+        &text("identity_access: [], pod: {cluster: {issuer: i, keys_file: ''}}"),
+        &[("pod.cluster.keys_file", absolute)],
+    );
+}
+
+#[test]
 fn b04_only_a_host_and_a_port_are_the_api_servers() {
     let server = |host: &'static str, port: &'static str| {
         let variables = BTreeMap::from([

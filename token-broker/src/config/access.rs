@@ -127,9 +127,8 @@ fn settings(
     errors: &mut Errors,
 ) -> Option<Settings> {
     let RawPod { audience, token_file, labels_file, cluster } = raw.unwrap_or_default();
-    let file = |given: Option<String>, name: &str| {
-        given.map_or_else(|| PathBuf::from(DIRECTORY).join(name), PathBuf::from)
-    };
+    let token_file = file(token_file, "token", "pod.token_file", errors);
+    let labels_file = file(labels_file, "labels", "pod.labels_file", errors);
     if audience.as_deref() == Some("") {
         errors.push("pod.audience", "empty; expected the audience of the pod's token");
     }
@@ -146,23 +145,31 @@ fn settings(
                 "goes with the API server's keys, not with `keys_file`",
             );
         }
-        KeysFrom::File(PathBuf::from(keys_file))
+        KeysFrom::File(errors.file(keys_file, "pod.cluster.keys_file"))
     } else {
         KeysFrom::ApiServer(ApiServer {
             authority: api_server(environment, errors),
-            ca_file: file(ca_file, "ca.crt"),
-            token_file: file(api_token_file, "api-token"),
+            ca_file: file(ca_file, "ca.crt", "pod.cluster.ca_file", errors),
+            token_file: file(api_token_file, "api-token", "pod.cluster.token_file", errors),
         })
     };
     Some(Settings {
-        token_file: file(token_file, "token"),
-        labels_file: file(labels_file, "labels"),
+        token_file,
+        labels_file,
         expected: Expected {
             issuer: issuer?,
             audience: audience.unwrap_or_else(|| AUDIENCE.to_owned()),
         },
         keys,
     })
+}
+
+/// The file that is given, or the one of this name where the injection template puts it.
+fn file(given: Option<String>, name: &str, path: &str, errors: &mut Errors) -> PathBuf {
+    match given {
+        Some(given) => errors.file(given, path),
+        None => PathBuf::from(DIRECTORY).join(name),
+    }
 }
 
 /// Host and port of the API server. Outside a cluster there is none: that is no error of the

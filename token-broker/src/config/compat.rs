@@ -149,21 +149,14 @@ fn managed_identity(
     {
         errors.push(format!("{path}.default"), "expected one of `identities`");
     }
-    let file = raw.identity_header_file.filter(|file| {
-        let named = !file.is_empty();
-        if !named {
-            errors.push(format!("{path}.identity_header_file"), "expected the path of a file");
-        }
-        named
-    });
+    let of_header = format!("{path}.identity_header_file");
+    let identity_header_file =
+        raw.identity_header_file.map(|file| errors.file(file, of_header.as_str()));
     let imds = raw.imds.unwrap_or(true);
-    if !imds && file.is_none() {
-        errors.missing(
-            &format!("{path}.identity_header_file"),
-            "the path of a file: with `imds: false` there is no other form",
-        );
+    if !imds && identity_header_file.is_none() {
+        let expected = "the path of a file: with `imds: false` there is no other form";
+        errors.missing(&of_header, expected);
     }
-    let identity_header_file = file.map(PathBuf::from);
     ManagedIdentityEndpoint { identities, default, identity_header_file, imds }
 }
 

@@ -1,6 +1,6 @@
 //! Validates where the keys are kept, and for how long they are good.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use contract::route::KEY_LIFETIME_SECONDS;
 
@@ -27,10 +27,7 @@ pub(super) fn key_snapshot(
         errors.missing(FILE, "the path of a file");
         return None;
     };
-    if !file.starts_with('/') || file.ends_with('/') {
-        errors.push(FILE, "expected an absolute path of a file");
-    }
-    Some(KeySnapshot { file: PathBuf::from(file), max_age: Duration::from_secs(seconds) })
+    Some(KeySnapshot { file: errors.file(file, FILE), max_age: Duration::from_secs(seconds) })
 }
 
 impl KeySnapshot {
