@@ -151,6 +151,18 @@ fn b05_the_auth_sidecar_offers_what_its_configuration_can_keep() {
         &api("identity: default, scope: a/.default, request_app_token: true"),
         &[(&at(".apis.a.scope"), "not among the scopes")],
     );
+    // Nobody could ever be given a header for it.
+    let delegated = "scopes: [], delegated_scopes: [api://a/read]";
+    let identity = format!(
+        "identities:\n  users: {{client_secret: {{tenant: 72f988bf-86f1-41af-91ab-2d7cd011db47, \
+         client_id: {CLIENT}, file: /s}}, {delegated}}}"
+    );
+    let of_users = "apis: {a: {identity: users, scope: api://a/read}}";
+    let users =
+        |more: &str| with_sidecar(&format!("{more}{of_users}")).replace("identities:", &identity);
+    check(&users(""), &[(&at(".apis.a.scope"), "without `callers` there are none")]);
+    config(&users(&format!("callers: {{{CALLERS}}}, "))).unwrap();
+    check(&users("callers: 1, "), &[(&at(".callers"), "invalid type")]);
     check(
         &callers(""),
         &[(&at(".callers.audiences"), "missing"), (&at(".callers.tenants"), "missing")],

@@ -17,7 +17,6 @@ fn keys<'a>(changes: &[(&'a str, &'a str)]) -> BTreeMap<&'a str, &'a str> {
         ("AzureAd__TenantId", TENANT),
         ("AzureAd__ClientId", CLIENT),
         ("AzureAd__Scopes", "access_as_user another"),
-        ("AzureAd__AllowWebApiToBeAuthorizedByACL", "true"),
         ("AzureAd__ClientCredentials__0__SourceType", "ClientSecret"),
         ("AzureAd__ClientCredentials__0__ClientSecret", SECRET),
         ("DownstreamApis__Graph__BaseUrl", "https://graph.microsoft.com/v1.0/"),
@@ -94,7 +93,11 @@ fn the_originals_keys_are_a_configuration() {
 
 #[test]
 fn what_may_be_left_out_has_the_originals_default() {
-    let config = good(&[("Kestrel__Endpoints__Http__Url", ""), ("AzureAd__Scopes", "")]);
+    let config = good(&[
+        ("Kestrel__Endpoints__Http__Url", ""),
+        ("AzureAd__Scopes", ""),
+        ("AzureAd__AllowWebApiToBeAuthorizedByACL", "true"),
+    ]);
     assert_eq!(config.listen.compat, Some("127.0.0.1:5000".parse().unwrap()));
     assert!(config.compat.auth_sidecar.unwrap().callers.unwrap().scopes.is_empty());
     let config = good(&[
@@ -190,6 +193,14 @@ fn b05_a_key_that_would_be_ignored_is_refused_by_its_name() {
         "TokenDecryptionCredentialsDescription__0__SourceType",
         "Kestrel__Endpoints__Https__Url",
         "ASPNETCORE_HTTP_PORTS",
+        "DOTNET_URLS",
+        "dotnet_http_ports",
+        "URLS",
+        "HTTPS_PORTS",
+        "AzureAd:SendX5C",
+        "Sidecar:Other",
+        "ASPNETCORE_AzureAd__Audience",
+        "DOTNET_DownstreamApis:Graph:BaseUrl",
     ] {
         check(&[(name, "x")], &[(name, "not honoured")]);
     }
@@ -202,6 +213,13 @@ fn b05_a_key_that_would_be_ignored_is_refused_by_its_name() {
     ] {
         check(&[(name, value)], &[(name, "not honoured")]);
     }
+    // An application's token is taken by the original, and would be refused for want of a scope.
+    let by_acl = "AzureAd__AllowWebApiToBeAuthorizedByACL";
+    check(&[(by_acl, "true")], &[(by_acl, "beside AzureAd__Scopes")]);
+    check(&[("AzureAd:TenantId", TENANT)], &[("AzureAd__TenantId", "also as AzureAd:TenantId")]);
+    let hidden = BTreeMap::from([("DOTNET_AzureAd__TenantId", TENANT)]);
+    let errors = from_environment(&hidden).unwrap_err();
+    assert!(errors.iter().any(|error| error.path == "DOTNET_AzureAd__TenantId"), "{errors:?}");
     check(&[("azuread__tenantid", TENANT)], &[("azuread__tenantid", "also as AzureAd__TenantId")]);
 }
 
@@ -223,10 +241,39 @@ fn w07_every_error_of_the_keys_is_told_at_once() {
             ("AzureAd__ClientId", "missing"),
             ("DownstreamApis__me__Scopes", "one scope"),
             ("DownstreamApis__Graph__Scopes__0", "missing"),
-            ("DownstreamApis__vault__Scopes__0", "`<resource>/.default`"),
+            ("DownstreamApis__vault__Scopes", "`<resource>/.default`"),
             ("Kestrel__Endpoints__Http__Url", "tokens do not leave"),
         ],
     );
+}
+
+#[test]
+fn a_scope_is_what_it_may_be_in_a_file() {
+    let scope = "DownstreamApis__me__Scopes";
+    let longest = format!("api://{}/read", "x".repeat(501));
+    good(&[(scope, &longest)]);
+    let longer = format!("{longest}y");
+    for value in ["offline_access", "openid", "profile", "email", &longer, "api://", "a:b", "/x"] {
+        check(&[(scope, value)], &[(scope, "<resource>/<permission>")]);
+    }
+    good(&[(scope, "api://orders/profile")]);
+}
+
+#[test]
+fn net_spells_a_key_in_more_than_one_way() {
+    let only = BTreeMap::from([
+        ("AZUREAD__TENANTID", TENANT),
+        ("AzureAd:ClientId", CLIENT),
+        ("azuread:Audience", "api://orders"),
+        ("AzureAd:ClientCredentials__0:SourceType", "ClientSecret"),
+        ("AzureAd:ClientCredentials:0:ClientSecret", SECRET),
+        ("DownstreamApis:Graph:Scopes:0", "User.Read"),
+    ]);
+    let config = from_environment(&only).unwrap();
+    let sidecar = config.compat.auth_sidecar.unwrap();
+    assert_eq!(sidecar.callers.unwrap().accepted.audiences.0, ["api://orders"]);
+    assert_eq!(sidecar.apis["Graph"].scope, "https://graph.microsoft.com/User.Read");
+    assert_eq!(config.identities.len(), 1);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use super::{
     Listen, ManagedIdentity, SecretLocation, Source, TokenOf,
     environment::{Environment, FEDERATED_TOKEN_FILE},
     full_scope,
+    identity::{DEFAULT_SCOPE, check_delegated_scope, check_scope},
     source::{MAX_CREDENTIALS, guid},
 };
 use crate::{entra::claims::Capability, https::proxy::Proxy};
@@ -35,13 +36,15 @@ use crate::{entra::claims::Capability, https::proxy::Proxy};
 /// Where the original listens by its own documents.
 const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
-const DEFAULT_SCOPE: &str = "/.default";
 const CLIENT_CREDENTIALS: &str = "AzureAd__ClientCredentials__";
 const DOWNSTREAM_APIS: &str = "DownstreamApis__";
+const SCOPES: &str = "AzureAd__Scopes";
+/// Lets tokens in that have neither a scope nor a role.
+const AUTHORIZED_BY_ACL: &str = "AzureAd__AllowWebApiToBeAuthorizedByACL";
 
 /// What may be said because it is so anyway, or concerns only what is not served.
 const SO_ANYWAY: [(&str, &[&str]); 7] = [
-    ("AzureAd__AllowWebApiToBeAuthorizedByACL", &["true"]),
+    (AUTHORIZED_BY_ACL, &["true"]),
     ("AzureAd__EnablePiiLogging", &["false"]),
     ("Sidecar__AllowOutboundRedirects", &["false"]),
     ("Sidecar__AllowOverrides__GetAuthorizationHeader", &["true"]),
@@ -54,8 +57,7 @@ const OF_THE_CALL: [&str; 3] = ["BaseUrl", "RelativePath", "HttpMethod"];
 
 /// Whether the environment is one for the original.
 pub(super) fn is_there(environment: &dyn Environment) -> bool {
-    let names = environment.names();
-    names.iter().any(|name| name.to_ascii_lowercase().starts_with("azuread__"))
+    environment.names().iter().any(|name| keys::is_of_the_application(name))
 }
 
 /// Reads it.
@@ -66,8 +68,13 @@ pub(super) fn read(environment: &dyn Environment) -> Result<Config, Vec<ConfigEr
     let address = address(&mut keys, &mut errors);
     let application = application(&mut keys, &mut errors);
     let audience = keys.take("AzureAd__Audience");
-    let scopes = keys.take("AzureAd__Scopes").unwrap_or_default();
+    let scopes = keys.take(SCOPES).unwrap_or_default();
     let scopes: Vec<String> = scopes.split_ascii_whitespace().map(str::to_owned).collect();
+    if !scopes.is_empty() && keys.has(AUTHORIZED_BY_ACL) {
+        let text = format!("not honoured beside {SCOPES}: a token without a scope is refused");
+        errors.push(AUTHORIZED_BY_ACL, text);
+        keys.forget(AUTHORIZED_BY_ACL);
+    }
     let without = keys.names_after(CLIENT_CREDENTIALS).is_empty();
     let credentials = credentials(&mut keys, environment, &mut errors);
     let apis = apis(&mut keys, &mut errors);
@@ -252,26 +259,18 @@ fn apis(keys: &mut Keys, errors: &mut Errors) -> BTreeMap<String, RawApi> {
             let _unused = keys.take(&at(member));
         }
         let (scopes, first) = (at("Scopes"), at("Scopes__0"));
-        let scope = [keys.take(&scopes), keys.take(&first)];
-        let scope = match scope {
-            [Some(scope), None] | [None, Some(scope)] => Some(scope),
-            [Some(_), Some(_)] => {
-                errors.push(scopes.clone(), format!("expected this or {first}"));
+        let scope = match (keys.take(&scopes), keys.take(&first)) {
+            (Some(scope), None) => Some((scope, scopes)),
+            (None, Some(scope)) => Some((scope, first)),
+            (Some(_), Some(_)) => {
+                errors.push(scopes, format!("expected this or {first}"));
                 None
             }
-            [None, None] => {
+            (None, None) => {
                 errors.missing(&first, "a scope");
                 None
             }
         };
-        let scope = scope.map(|scope| full_scope(&scope));
-        let one = |scope: &String| scope.bytes().all(|byte| byte.is_ascii_graphic());
-        if !scope.as_ref().is_none_or(one) {
-            errors.push(
-                scopes,
-                "expected one scope; all that were granted are `<resource>/.default`",
-            );
-        }
         let flag = at("RequestAppToken");
         let token = match keys.take(&flag).map(|value| value.to_ascii_lowercase()).as_deref() {
             None | Some("false") => TokenOf::Caller,
@@ -281,10 +280,11 @@ fn apis(keys: &mut Keys, errors: &mut Errors) -> BTreeMap<String, RawApi> {
                 TokenOf::Caller
             }
         };
-        if let Some(scope) = scope {
-            if token == TokenOf::Application && !scope.ends_with(DEFAULT_SCOPE) {
-                let text = "an application's own token is for `<resource>/.default`";
-                errors.push(first, text);
+        if let Some((scope, path)) = scope {
+            let scope = full_scope(&scope);
+            match token {
+                TokenOf::Application => check_scope(&scope, &path, errors),
+                TokenOf::Caller => check_delegated_scope(&scope, &path, errors),
             }
             apis.insert(name, RawApi { scope, token });
         }

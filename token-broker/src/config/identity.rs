@@ -15,7 +15,13 @@ const MAX_NAME: usize = 64;
 const MAX_SCOPE: usize = 512;
 /// What an application asks for: all that it was granted on one resource
 /// (learn.microsoft.com/entra/identity-platform/scopes-oidc#the-default-scope).
-const DEFAULT_SCOPE: &str = "/.default";
+pub(super) const DEFAULT_SCOPE: &str = "/.default";
+
+/// The permissions of OpenID Connect, which Entra answers with no token for a resource
+/// (learn.microsoft.com/entra/identity-platform/scopes-oidc#openid-connect-scopes).
+const OF_OPENID: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+/// Where Entra looks for a scope that names no resource (same page).
+pub(super) const GRAPH: &str = "https://graph.microsoft.com/";
 
 /// The identities of a configuration file.
 pub(super) fn identities(
@@ -148,15 +154,16 @@ pub(super) fn check_scope(scope: &str, path: &str, errors: &mut Errors) {
 }
 
 /// A user's permission is one of a resource's scopes, or all that were granted on it. What OpenID
-/// Connect adds (`offline_access`, `openid`) names no resource: nothing here would use it.
-fn check_delegated_scope(scope: &str, path: &str, errors: &mut Errors) {
+/// Connect adds (`offline_access`, `openid`) is no resource's: nothing here would use it.
+pub(super) fn check_delegated_scope(scope: &str, path: &str, errors: &mut Errors) {
     let named = scope.rsplit_once('/').is_some_and(|(resource, permission)| {
         !permission.is_empty()
             && !resource.is_empty()
             && !resource.trim_end_matches('/').ends_with(':')
     });
     let graphic = scope.bytes().all(|byte| byte.is_ascii_graphic());
-    if !named || !graphic || scope.len() > MAX_SCOPE {
+    let of_openid = scope.strip_prefix(GRAPH).is_some_and(|scope| OF_OPENID.contains(&scope));
+    if !named || !graphic || of_openid || scope.len() > MAX_SCOPE {
         errors.push(
             path,
             "expected one scope of the form `<resource>/<permission>` or `<resource>/.default`",

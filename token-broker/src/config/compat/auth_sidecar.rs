@@ -11,13 +11,11 @@ use policy::{
 
 use super::super::{
     Authority, Errors, Identity, Source, document,
+    identity::GRAPH,
     raw::{RawAuthSidecar, RawCallers, RawDownstreamApi},
 };
 
 const PATH: &str = "listen.compat.auth_sidecar";
-/// Where Entra looks for a scope that names no resource
-/// (learn.microsoft.com/entra/identity-platform/scopes-oidc).
-const GRAPH: &str = "https://graph.microsoft.com/";
 
 /// The endpoints of Microsoft's auth sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +71,8 @@ pub(super) fn auth_sidecar(
     if raw.callers.is_none() && raw.apis.is_none() && !errors.is_about(PATH) {
         errors.push(PATH, "serves nothing; expected `callers`, `apis`, or both");
     }
+    // What is wrong with them is said at its place, and not once more for each API.
+    let takes_callers = raw.callers.is_some() || errors.is_about(&format!("{PATH}.callers"));
     let callers = raw.callers.map(|raw| callers(raw, authorities, errors));
     let mut apis = BTreeMap::new();
     for (name, raw) in raw.apis.unwrap_or_default() {
@@ -86,7 +86,7 @@ pub(super) fn auth_sidecar(
             errors.missing(&path, "`identity` and `scope`");
             continue;
         };
-        if let Some(api) = api(raw, &path, identities, errors) {
+        if let Some(api) = api(raw, &path, (identities, takes_callers), errors) {
             apis.insert(name, api);
         }
     }
@@ -152,7 +152,7 @@ fn texts(
 fn api(
     raw: RawDownstreamApi,
     path: &str,
-    identities: &BTreeMap<String, Identity>,
+    (identities, takes_callers): (&BTreeMap<String, Identity>, bool),
     errors: &mut Errors,
 ) -> Option<DownstreamApi> {
     let (at_identity, at_scope) = (format!("{path}.identity"), format!("{path}.scope"));
@@ -175,13 +175,18 @@ fn api(
         Some(false) | None => TokenOf::Caller,
     };
     let (own, delegated) = (&identity.scopes, &identity.delegated_scopes);
-    let listed = match token {
-        TokenOf::Application => own.contains(&scope),
-        // Without a caller's token the application's own is asked for.
-        TokenOf::Caller => own.contains(&scope) || delegated.contains(&scope),
-    };
-    if !listed {
-        errors.push(at_scope, format!("not among the scopes of identity `{name}`"));
+    // Without a caller's token the application's own is asked for.
+    let (own, delegated) = (own.contains(&scope), delegated.contains(&scope));
+    match token {
+        _ if own => {}
+        TokenOf::Caller if delegated && takes_callers => {}
+        TokenOf::Caller if delegated => {
+            let text = "only on behalf of callers, and without `callers` there are none";
+            errors.push(at_scope, text);
+        }
+        TokenOf::Application | TokenOf::Caller => {
+            errors.push(at_scope, format!("not among the scopes of identity `{name}`"));
+        }
     }
     Some(DownstreamApi { tenant: tenant(&identity.source), identity: name, scope, token })
 }
