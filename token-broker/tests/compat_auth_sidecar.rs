@@ -401,6 +401,20 @@ async fn what_is_not_served_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b03_a_head_request_gets_no_token() {
+    let sidecar = Sidecar::start().await;
+    let bearer = format!("Bearer {}", signed(&claims()));
+    for path in ["/Validate", "/AuthorizationHeader/me", "/AuthorizationHeaderUnauthenticated/app"]
+    {
+        let mut request = from_pod(path, &[("authorization", &bearer)]);
+        *request.method_mut() = "HEAD".parse().unwrap();
+        let (status, _, body) = ask(&sidecar.broker.compat(), request).await;
+        assert_eq!(status, 405, "{path}: {body}");
+    }
+    assert_eq!(exchanges(&sidecar.broker.entra), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn b03_the_sidecars_endpoints_run_no_strangers_errand() {
     let sidecar = Sidecar::start().await;
     let path = "/AuthorizationHeaderUnauthenticated/graph";

@@ -53,10 +53,11 @@ async fn b03_the_compat_listener_runs_no_strangers_errand() {
             assert_eq!(status, expected, "{name}: {body}");
             assert!(!body.contains("canary"), "{body}");
         }
-        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
+        for method in ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
             let mut request = from_pod(path, &known);
             *request.method_mut() = method.parse().unwrap();
-            assert_eq!(ask(&router, request).await.0, 405, "{method} {path}");
+            let (status, headers, _) = ask(&router, request).await;
+            assert_eq!((status, &headers["allow"]), (405, &"GET".parse().unwrap()), "{method}");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{MatchedPath, Request, State as Shared},
-    http::{StatusCode, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::Response,
     routing::{any, get},
@@ -69,13 +69,7 @@ pub fn router(state: Arc<State>, port: u16) -> Router {
         .route(CALL_FOR_CALLER, any(auth_sidecar::makes_no_calls))
         .route(CALL_FOR_APPLICATION, any(auth_sidecar::makes_no_calls))
         .route(HEALTH, get(auth_sidecar::healthy))
-        .method_not_allowed_fallback(async |uri: Uri| {
-            Shape::of(uri.path()).answer(Refused::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "the endpoint does not take this method",
-            ))
-        })
+        .method_not_allowed_fallback(async |uri: Uri| wrong_method(&uri))
         .fallback(async |uri: Uri| Shape::of(uri.path()).answer(Refused::not_served()))
         .layer(from_fn_with_state(port, judge))
         .layer(from_fn_with_state(Arc::clone(&state), count))
@@ -86,8 +80,20 @@ pub fn router(state: Arc<State>, port: u16) -> Router {
 async fn judge(Shared(port): Shared<u16>, request: Request, next: Next) -> Response {
     match guard::refusal(request.uri(), request.headers(), port) {
         Some(refused) => Shape::of(request.uri().path()).answer(refused),
+        // The router would take it for GET, and a token would be got for an answer without a body.
+        None if request.method() == Method::HEAD => wrong_method(request.uri()),
         None => next.run(request).await,
     }
+}
+
+fn wrong_method(uri: &Uri) -> Response {
+    let mut response = Shape::of(uri.path()).answer(Refused::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "the endpoint does not take this method",
+    ));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    response
 }
 
 async fn count(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {

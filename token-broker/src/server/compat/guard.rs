@@ -14,9 +14,27 @@ use super::{
 
 /// Written by proxies and servers on the way, and by browsers (RFC 6265, RFC 9110 §10.1.3), beside
 /// what the api listener refuses.
-const OF_STRANGERS: [&str; 4] = ["x-real-ip", "x-original-host", "referer", "cookie"];
-/// How such names begin.
-const OF_PROXIES: &str = "x-forwarded-";
+const OF_STRANGERS: [&str; 17] = [
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "x-azure-clientip",
+    "x-envoy-external-address",
+    "cdn-loop",
+    "x-rewrite-url",
+    "referer",
+    "cookie",
+];
+/// How such names begin: `X-Forwarded-For`, and `X-Original-URL` of those that write a path anew.
+const OF_PROXIES: [&str; 2] = ["x-forwarded-", "x-original-"];
 /// Fetch Metadata, client hints and the like; nothing but a browser may set them.
 const OF_BROWSERS: &str = "sec-";
 /// Node.js sends this one with `fetch`, which many applications call; a browser never sends it
@@ -45,7 +63,7 @@ fn is_strangers(name: &str, headers: &HeaderMap) -> bool {
     }
     OF_OTHERS.contains(&name)
         || OF_STRANGERS.contains(&name)
-        || name.starts_with(OF_PROXIES)
+        || OF_PROXIES.iter().any(|start| name.starts_with(start))
         || name.starts_with(OF_BROWSERS)
 }
 
@@ -74,6 +92,22 @@ mod tests {
             ("x-forwarded-prefix", "/"),
             ("x-real-ip", "127.0.0.1"),
             ("x-original-host", "localhost"),
+            ("x-original-url", "/"),
+            ("x-original-forwarded-for", "10.0.0.1"),
+            ("x-forwarded", "for=127.0.0.1"),
+            ("x-client-ip", "127.0.0.1"),
+            ("x-cluster-client-ip", "127.0.0.1"),
+            ("x-remote-ip", "127.0.0.1"),
+            ("x-remote-addr", "127.0.0.1"),
+            ("client-ip", "127.0.0.1"),
+            ("true-client-ip", "127.0.0.1"),
+            ("cf-connecting-ip", "127.0.0.1"),
+            ("fastly-client-ip", "127.0.0.1"),
+            ("fly-client-ip", "127.0.0.1"),
+            ("x-azure-clientip", "127.0.0.1"),
+            ("x-envoy-external-address", "127.0.0.1"),
+            ("cdn-loop", "proxy"),
+            ("x-rewrite-url", "/"),
             ("forwarded", "for=127.0.0.1"),
             ("via", "1.1 proxy"),
             ("origin", "http://127.0.0.1:7173"),
