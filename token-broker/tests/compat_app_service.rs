@@ -84,9 +84,18 @@ async fn b02_who_does_not_know_the_identity_header_gets_nothing() {
     assert_eq!(app.get(PATH, &[("x-identity-header", "another")]).await.0, 200);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&path, mode).unwrap();
+    cannot_be_told(&app).await;
+    std::fs::remove_file(&path).unwrap();
+    cannot_be_told(&app).await;
+}
+
+/// Nobody gets anything, and nobody learns where the file is; who shows nothing is no reason to read.
+async fn cannot_be_told(app: &App) {
     let (status, body) = app.get(PATH, &[("x-identity-header", "another")]).await;
-    assert_eq!(status, 400);
-    assert!(body["message"].as_str().unwrap().contains("everyone can read it"), "{body}");
+    assert_eq!((status, &body["error"]), (503, &json!("identity_header_unreadable")));
+    let directory = app.directory.path().to_str().unwrap();
+    assert!(!body.to_string().contains(directory), "{body}");
+    assert_eq!(app.get(PATH, &[]).await.0, 401);
 }
 
 #[tokio::test(start_paused = true)]

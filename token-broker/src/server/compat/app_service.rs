@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
     response::Response,
 };
-use contract::{Secret, TypedError};
+use contract::Secret;
 
 use super::{
     super::{State, answer::json},
@@ -58,12 +58,21 @@ async fn answered(state: &State, uri: &Uri, headers: &HeaderMap) -> Result<Respo
     Ok(json(StatusCode::OK, &granted.answer(Life::Untold)))
 }
 
-/// By their digests: how long that takes says nothing about the secret.
-async fn is_known(headers: &HeaderMap, file: &Path) -> Result<bool, TypedError> {
+/// By their digests: how long that takes says nothing about the secret. The file is read only for
+/// who shows something, and where it is is the log's to say: whoever asks is nobody yet.
+async fn is_known(headers: &HeaderMap, file: &Path) -> Result<bool, Refused> {
     let mut values = headers.get_all(IDENTITY_HEADER).iter();
     let given = values.next().and_then(|value| value.to_str().ok());
     let Some(given) = given.filter(|_| values.next().is_none()) else { return Ok(false) };
     let secret = CredentialFile::new(file.to_owned(), Readers::NotEveryone, Content::Line);
-    let secret = Fingerprint::of(&secret.read().await?);
+    let secret = secret.read().await.map_err(|unusable| {
+        tracing::error!(reason = unusable.error, "no App Service request can be answered");
+        Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "identity_header_unreadable",
+            "the broker cannot read the value of X-IDENTITY-HEADER; its log says why",
+        )
+    })?;
+    let secret = Fingerprint::of(&secret);
     Ok(Fingerprint::of(&Secret::new(given)) == secret)
 }
