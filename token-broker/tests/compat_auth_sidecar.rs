@@ -76,6 +76,9 @@ impl Sidecar {
         let (status, headers, body) = self.with_token(path, token).await;
         assert_eq!(headers["content-type"], "application/problem+json", "{body}");
         assert_eq!(body["status"], status, "{body}");
+        let code = body["errorCode"].as_str().unwrap();
+        assert_eq!(body["type"], format!("urn:entra-sidecar:{code}"));
+        assert!(body["title"].as_str().unwrap().starts_with(&format!("{code}: ")), "{body}");
         (status, body["errorCode"].as_str().unwrap().to_owned())
     }
 }
@@ -385,7 +388,10 @@ async fn what_is_not_served_says_so() {
     let (status, _, body) = sidecar.get("/healthz", &[]).await;
     assert_eq!((status, body), (200, json!("Healthy")));
     let (status, _, body) = sidecar.get("/openapi/v1.json", &[]).await;
-    assert_eq!((status, &body["title"]), (404, &json!("Not Found")));
+    assert_eq!(
+        (status, &body["title"]),
+        (404, &json!("not_found: nothing is served under this path"))
+    );
     // Without callers there is nobody to validate.
     let without = |text: String| {
         let (start, rest) = text.split_once("      callers:").unwrap();

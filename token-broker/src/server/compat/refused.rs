@@ -78,6 +78,23 @@ impl From<TypedError> for Refused {
     }
 }
 
+/// With `about:blank` the title would have to be the status's own phrase (RFC 9457 §4.2.1). The word
+/// may be Entra's: only what a URI can have of it is taken.
+fn problem_type(error: &str) -> String {
+    let plain = |letter: &char| letter.is_ascii_alphanumeric() || "-_.".contains(*letter);
+    let word: String = error.chars().filter(plain).collect();
+    format!("urn:entra-sidecar:{}", if word.is_empty() { "refused" } else { &word })
+}
+
+/// Microsoft's clients of the auth sidecar show this member and no other.
+fn title(error: &str, description: &str) -> String {
+    if description.starts_with(error) {
+        description.to_owned()
+    } else {
+        format!("{error}: {description}")
+    }
+}
+
 /// Whom an endpoint stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -111,8 +128,8 @@ impl Shape {
             ),
             Self::Problem => (
                 json!({
-                    "type": "about:blank",
-                    "title": status.canonical_reason(),
+                    "type": problem_type(error),
+                    "title": title(error, description),
                     "status": status.as_u16(),
                     "detail": description,
                     "errorCode": error,
@@ -140,5 +157,23 @@ impl Shape {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_a_type_of_its_own_and_says_in_its_title_what_it_is() {
+        for (error, description, kind, text) in [
+            ("unknown_api", "no such API", "unknown_api", "unknown_api: no such API"),
+            ("not_allowed", "not_allowed: no scope", "not_allowed", "not_allowed: no scope"),
+            ("a b/<c>?#%", "x", "abc", "a b/<c>?#%: x"),
+            ("", "x", "refused", "x"),
+        ] {
+            assert_eq!(problem_type(error), format!("urn:entra-sidecar:{kind}"));
+            assert_eq!(title(error, description), text);
+        }
     }
 }
