@@ -71,7 +71,11 @@ fn set(broker: &Broker) -> KeySet {
 }
 
 fn counted(broker: &Broker, outcome: &str) -> bool {
-    let line = format!("entra_broker_key_snapshots_total{{outcome=\"{outcome}\"}} 1");
+    counted_times(broker, outcome, 1)
+}
+
+fn counted_times(broker: &Broker, outcome: &str, times: u64) -> bool {
+    let line = format!("entra_broker_key_snapshots_total{{outcome=\"{outcome}\"}} {times}");
     broker.state.metrics.text().lines().any(|found| found == line)
 }
 
@@ -259,10 +263,28 @@ async fn b11_a_file_that_cannot_be_written_stops_nothing_and_leaves_no_half() {
     // What a broker left that was killed while it wrote is in nobody's way.
     fs::remove_dir(&beside).unwrap();
     fs::write(&beside, "{\"version\":1,\"key_s").unwrap();
-    pass(seconds(4_000)).await;
+    pass(seconds(70)).await;
     assert!(counted(&broker, "written"));
     assert!(!beside.exists());
     assert_ne!(fs::read_to_string(stage.file()).unwrap(), good().to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn b11_a_write_that_failed_is_tried_again_before_there_are_newer_keys() {
+    let stage = Stage::new();
+    let beside = stage.directory.path().join(".keys.json.new");
+    fs::create_dir(&beside).unwrap();
+    let broker = Broker::with_config(&Entra::new(), &stage.config);
+    // At once, then after 1, 2, 4, 8 and 10 minutes, and a pause of 2 s with each.
+    for (times, wait) in [(1, 10), (2, 60), (3, 125), (4, 245), (5, 485), (6, 605)] {
+        pass(seconds(wait)).await;
+        assert!(counted_times(&broker, "not_written", times), "{times}");
+    }
+    fs::remove_dir(&beside).unwrap();
+    pass(seconds(605)).await;
+    assert!(counted(&broker, "written"));
+    assert_eq!(broker.entra.count(Endpoint::Keys), 1, "there are no newer keys");
+    assert!(fs::read_to_string(stage.file()).unwrap().contains("\"k1\""));
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Weak, time::Duration};
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use super::snapshot::{self, Restored};
 use crate::{
@@ -14,6 +17,9 @@ use crate::{
 
 /// Least time between two writes: the authorities' keys come one after the other.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Before a write that failed is tried again, and the longest that this grows to.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
 /// The keys that the file holds for these authorities; what is wrong with it is told and counted.
 pub(super) fn load(
@@ -50,27 +56,38 @@ pub(super) fn load(
 }
 
 /// Writes the file after each change, until the broker stops. That it cannot be written is no reason
-/// to stop: it is for the next start.
+/// to stop, but one to try again before the next change, which is about an hour away: until then the
+/// next start would be without these keys.
 pub(crate) async fn keep(settings: KeySnapshot, state: Weak<State>) {
-    let (mut written, mut failing) = (Vec::new(), false);
+    let mut written = Vec::new();
+    // How long to wait for another change, since the last write failed.
+    let mut retry: Option<Duration> = None;
     let Some(changed) = state.upgrade().map(|state| state.serving().keys.changed()) else { return };
     loop {
-        changed.notified().await;
+        match retry {
+            None => changed.notified().await,
+            Some(pause) => {
+                let _retried_or_changed = timeout(pause, changed.notified()).await;
+            }
+        }
         let Some(state) = state.upgrade() else { return };
         let Ok(text) = snapshot::document(state.serving().keys.sets()) else { continue };
         if text != written {
             let outcome = put(&settings.file, text.clone()).await;
             state.metrics.key_snapshot(if outcome.is_ok() { "written" } else { "not_written" });
-            match outcome {
-                Ok(()) => (written, failing) = (text, false),
-                // Once, and not each hour while the disk is full.
-                Err(kind) if !failing => {
-                    failing = true;
+            retry = match (outcome, retry) {
+                (Ok(()), _) => {
+                    written = text;
+                    None
+                }
+                // Said once, and not each time while the disk is full.
+                (Err(kind), None) => {
                     let file = settings.file.display();
                     tracing::error!(%file, reason = %kind, "keys not written to the file");
+                    Some(FIRST_RETRY)
                 }
-                Err(_again) => {}
-            }
+                (Err(_again), Some(pause)) => Some(pause.saturating_mul(2).min(LONGEST_RETRY)),
+            };
         }
         drop(state);
         sleep(PAUSE).await;
