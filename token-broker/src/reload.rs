@@ -180,6 +180,7 @@ impl Reload {
         state: &State,
     ) {
         self.transport.replace(transport);
+        state.circuits.forget();
         let before = state.serving();
         gate.watch(&next);
         let access = gate.judge(&next);

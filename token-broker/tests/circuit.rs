@@ -1,6 +1,6 @@
 //! An Entra that does not answer is left alone, and used again as soon as it answers.
 
-use std::{collections::BTreeMap, fmt::Write, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contract::{ErrorKind, Secret, TokenRequest};
@@ -12,8 +12,8 @@ use token_broker::{
 use tokio::time::Instant;
 
 use crate::support::{
-    Broker, CLIENT, Endpoint, Entra, Reply, START, TENANT, TOKEN, ask, config, get, pass, request,
-    seconds,
+    Broker, CLIENT, Endpoint, Entra, Reply, START, TENANT, TOKEN, ask, config, get, issue, pass,
+    post, request, seconds,
 };
 
 const OTHER: &str = "11111111-86f1-41af-91ab-2d7cd011db47";
@@ -181,9 +181,77 @@ async fn one_tenant_that_fails_does_not_disturb_another() {
     broker.issue(&request("other", crate::support::SCOPE)).await.unwrap();
 }
 
-/// A call to the tenant's token endpoint, past all that decides when to make one.
-async fn send(broker: &Broker) -> Result<token_broker::https::Answer, TransportFailure> {
-    let uri = format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token");
+const ORDERS: &str = "api://orders/Read";
+
+/// A user's token as a filter has let it pass.
+fn user(number: usize) -> Secret {
+    let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({"ver": "2.0", "tid": TENANT, "aud": CLIENT, "iat": START, "iss": "x",
+        "exp": START + 7_200, "oid": "u", "sub": "u", "scp": "a", "uti": name(number)});
+    let header = json!({"alg": "RS256", "kid": "k1"});
+    Secret::new(format!("{}.{}.c2ln", part(&header), part(&claims)))
+}
+
+/// The one identity with so many scopes of its own, for users.
+fn with_users(scopes: usize) -> Config {
+    let mut config = config();
+    let identity = config.identities.get_mut("default").unwrap();
+    identity.scopes.truncate(scopes);
+    identity.delegated_scopes = vec![ORDERS.to_owned()];
+    config
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_keep_neither_the_keys_nor_the_applications_own_tokens_waiting() {
+    let entra = Entra::new();
+    let broker = Broker::with_config(&entra, &with_users(1));
+    pass(seconds(1)).await;
+    entra.delay(seconds(3));
+    for number in 0..500 {
+        let state = Arc::clone(&broker.state);
+        let assertion = Some(user(number));
+        let request = TokenRequest { assertion, ..request("default", ORDERS) };
+        tokio::spawn(async move { issue(&state, &request).await });
+    }
+    pass(Duration::from_millis(10)).await;
+    let start = Instant::now();
+    let issuer = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+    let body = json!({"issuer": issuer, "kid": "new"}).to_string();
+    let api = broker.api();
+    let (keys, token) =
+        tokio::join!(ask(&api, post("/v1/keys/refresh", body)), send(&broker, TENANT),);
+    assert_eq!(keys.0, 200, "{}", keys.2);
+    token.unwrap();
+    // Metadata, then the keys.
+    assert_eq!(start.elapsed(), seconds(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_tenants_own_tokens_wait_for_the_turns_of_its_tokens() {
+    let entra = Entra::new();
+    entra.delay(seconds(3));
+    let broker = Broker::with_config(&entra, &many(40));
+    pass(Duration::from_millis(10)).await;
+    assert_eq!(entra.count(Endpoint::Token), 16);
+    tokio::time::timeout(Duration::from_millis(3_001), send(&broker, OTHER))
+        .await
+        .unwrap()
+        .unwrap();
+    // Metadata, then the keys, while some of the tokens still wait for their turn.
+    pass(seconds(3)).await;
+    assert!(broker.state.serving().keys.ages()[0].1.is_some());
+    pass(seconds(10)).await;
+    for number in 0..40 {
+        broker.issue(&request(&name(number), crate::support::SCOPE)).await.unwrap();
+    }
+}
+
+/// A call to a tenant's token endpoint, past all that decides when to make one.
+async fn send(
+    broker: &Broker,
+    tenant: &str,
+) -> Result<token_broker::https::Answer, TransportFailure> {
+    let uri = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
     let request = hyper::http::Request::post(uri).body(Secret::new(String::new())).unwrap();
     token_broker::https::Transport::send(broker.state.circuits.as_ref(), request, 1_000).await
 }
@@ -198,7 +266,7 @@ async fn who_would_wait_longer_by_itself_is_woken_when_another_is_answered() {
     }
     set(&entra, None);
     pass(Duration::from_millis(1_001)).await;
-    send(&broker).await.unwrap();
+    send(&broker, TENANT).await.unwrap();
     pass(Duration::from_millis(1)).await;
     assert!(broker.state.serving().keys.ages()[0].1.is_some());
     assert_eq!(broker.state.serving().tokens.states()[0].held, 1);
@@ -212,40 +280,27 @@ async fn a_trial_that_is_given_up_is_followed_by_another() {
     set(&entra, Some(dead()));
     let broker = Broker::with_config(&entra, &config);
     for _ in 0..5 {
-        send(&broker).await.unwrap_err();
+        send(&broker, TENANT).await.unwrap_err();
     }
-    let refused = send(&broker).await.unwrap_err();
+    let refused = send(&broker, TENANT).await.unwrap_err();
     assert!(matches!(refused, TransportFailure::NotTried(rest) if rest <= seconds(1)));
     pass(Duration::from_millis(1_001)).await;
     set(&entra, None);
     entra.delay(seconds(5));
-    tokio::time::timeout(seconds(1), send(&broker)).await.unwrap_err();
+    tokio::time::timeout(seconds(1), send(&broker, TENANT)).await.unwrap_err();
     entra.delay(Duration::ZERO);
-    send(&broker).await.unwrap();
+    send(&broker, TENANT).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn users_are_served_at_once_too_and_a_dead_entra_sees_none_of_them() {
-    let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let user = |number: usize| {
-        let claims = json!({"ver": "2.0", "tid": TENANT, "aud": CLIENT, "iat": START, "iss": "x",
-            "exp": START + 7_200, "oid": "u", "sub": "u", "scp": "a", "uti": name(number)});
-        let header = json!({"alg": "RS256", "kid": "k1"});
-        Secret::new(format!("{}.{}.c2ln", part(&header), part(&claims)))
-    };
-    let mut config = config();
+    let mut config = with_users(0);
     config.authorities.clear();
-    let identity = config.identities.get_mut("default").unwrap();
-    identity.scopes.clear();
-    identity.delegated_scopes = vec!["api://orders/Read".to_owned()];
     let entra = Entra::new();
     set(&entra, Some(dead()));
     let broker = Broker::with_config(&entra, &config);
     let exchange = async |number: usize| {
-        let request = TokenRequest {
-            assertion: Some(user(number)),
-            ..request("default", "api://orders/Read")
-        };
+        let request = TokenRequest { assertion: Some(user(number)), ..request("default", ORDERS) };
         broker.issue(&request).await
     };
     for number in 0..300 {

@@ -5,14 +5,14 @@ use std::{os::unix::fs::symlink, path::Path, sync::Arc};
 use contract::TokenRequest;
 use token_broker::{
     config::{Config, document},
-    https::{Replaceable, Transport},
+    https::{Replaceable, Transport, TransportFailure},
     reload::{Connect, Reload},
 };
 use tokio::task::LocalSet;
 
 use crate::support::{
-    Broker, CLIENT, Endpoint, Entra, OTHER_SCOPE, SCOPE, TENANT, ask, environment, from_pod, get,
-    issue, pass, request, seconds,
+    Broker, CLIENT, Endpoint, Entra, OTHER_SCOPE, Reply, SCOPE, TENANT, ask, environment, from_pod,
+    get, issue, pass, request, seconds,
 };
 
 /// A mounted ConfigMap: the file is a link by way of `..data`, which the kubelet swaps.
@@ -220,6 +220,37 @@ async fn another_file_of_authorities_is_one_change() {
         pass(seconds(60)).await;
         let metrics = page(broker, "/metrics").await;
         assert!(metrics.contains("configurations_total{outcome=\"applied\"} 1"), "{metrics}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn mended_authorities_are_used_at_once_however_long_the_pause_has_become() {
+    let map = ConfigMap::new("");
+    let authorities = map.0.path().join("ca.pem");
+    std::fs::write(&authorities, "first").unwrap();
+    let member = format!("ca_file: {}, authorities", authorities.display());
+    map.set(&map.text(&[("default", SCOPE)]).replacen("authorities", &member, 1));
+    following_from(&map, async |_, broker| {
+        let untrusted = Reply::Fail(TransportFailure::Connection("tls".to_owned()));
+        for endpoint in [Endpoint::Token, Endpoint::Metadata] {
+            broker.entra.always(endpoint, Some(untrusted.clone()));
+        }
+        // The first token came before that, and has ended.
+        pass(seconds(4_000)).await;
+        broker.text().await.unwrap_err();
+        while broker.state.circuits.open()[0].pause < seconds(30) {
+            pass(seconds(1)).await;
+        }
+        for endpoint in [Endpoint::Token, Endpoint::Metadata] {
+            broker.entra.always(endpoint, None);
+        }
+        std::fs::write(&authorities, "mended").unwrap();
+        pass(seconds(6)).await;
+        broker.text().await.unwrap();
+        assert!(broker.state.circuits.open().is_empty());
+        let metrics = page(broker, "/metrics").await;
+        assert!(!metrics.contains("circuit_open{"), "{metrics}");
     })
     .await;
 }

@@ -18,7 +18,7 @@ use super::refusal;
 use crate::{
     config::Application,
     failure::{NoToken, failure, retry_in},
-    https::{Transport, TransportFailure, login_uri},
+    https::{Transport, TransportFailure, circuit::OnBehalfOf, login_uri},
 };
 
 /// Largest answer that is read.
@@ -76,9 +76,13 @@ pub async fn ask(
     proof: &Proof,
 ) -> Result<Acquired, NoToken> {
     let correlation_id = Uuid::new_v4().to_string();
-    let request = request(application, wanted, proof, &correlation_id).map_err(|_malformed| {
-        failure(ErrorKind::Config, "malformed_request: the identity makes no valid request")
-    })?;
+    let mut request =
+        request(application, wanted, proof, &correlation_id).map_err(|_malformed| {
+            failure(ErrorKind::Config, "malformed_request: the identity makes no valid request")
+        })?;
+    if wanted.assertion.is_some() {
+        request.extensions_mut().insert(OnBehalfOf);
+    }
     let outcome = match transport.send(request, MAX_ANSWER_BYTES).await {
         Ok(answer) if answer.status == hyper::StatusCode::OK => {
             let id = refusal::correlation_id(&answer.headers);

@@ -5,17 +5,22 @@
 //! call is let through; its answer, whatever it says, closes the circuit and wakes all who were
 //! refused, and without one the pause doubles. A refusal of Entra's is an answer: it opens nothing.
 //!
+//! The application's own tokens take turns, of each authority by itself, because all of them come
+//! due together and their number has no bound but the configuration's. Keys are few and take none,
+//! nor do calls on behalf of users ([`OnBehalfOf`]), which `tokens` bounds: so no user and no other
+//! tenant keeps a renewal or the keys waiting.
+//!
 //! The machine's metadata service has no circuit: it is asked seldom, and by no one else's doing.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use contract::Secret;
 use hyper::{
-    StatusCode,
+    Method, StatusCode,
     http::{Request, Uri},
 };
 use tokio::{
@@ -31,17 +36,23 @@ pub const FAILURES: u32 = 5;
 /// First and longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Calls under way at one time. A turn is waited for before the circuit is looked at: of 200 that
-/// come together, those behind the first failures are not made.
-const MAX_CALLS: usize = 16;
+/// Turns of one authority: its calls under way at one time, of those that take one. A turn is waited
+/// for before the circuit is looked at: of 200 that come together, those behind the first failures
+/// are not made.
+const TURNS: usize = 16;
 /// A circuit that nobody has used for so long is forgotten: its authority is configured no more.
 const FORGOTTEN: Duration = Duration::from_secs(3_600);
+
+/// Marks a request (in its extensions) as one on behalf of a user: it takes no turn.
+#[derive(Debug, Clone, Copy)]
+pub struct OnBehalfOf;
 
 /// A transport with a circuit for each authority.
 pub struct Circuits {
     transport: Arc<dyn Transport>,
     metrics: Arc<Metrics>,
-    turns: Semaphore,
+    /// By authority, while somebody has one or waits for it.
+    turns: Mutex<BTreeMap<String, Weak<Semaphore>>>,
     /// Only authorities whose last call had no answer.
     failing: Mutex<BTreeMap<String, Circuit>>,
     recoveries: watch::Sender<u64>,
@@ -82,7 +93,7 @@ impl Circuits {
         Self {
             transport,
             metrics,
-            turns: Semaphore::new(MAX_CALLS),
+            turns: Mutex::default(),
             failing: Mutex::default(),
             recoveries: watch::Sender::new(0),
         }
@@ -91,6 +102,15 @@ impl Circuits {
     /// Counts how often a circuit was closed again: a reason to ask anew for whoever was refused.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.recoveries.subscribe()
+    }
+
+    /// Forgets all failures, and has whoever was refused ask anew: there is another way out, and what
+    /// could not be reached by the one before says nothing of it.
+    pub fn forget(&self) {
+        for authority in std::mem::take(&mut *self.failing()).keys() {
+            self.metrics.circuit_closed(authority);
+        }
+        self.recoveries.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// The circuits that are open.
@@ -114,8 +134,12 @@ impl Circuits {
         request: Request<Secret>,
         limit: usize,
     ) -> Result<Answer, TransportFailure> {
-        // Fails only when closed, which nobody does.
-        let _turn = self.turns.acquire().await;
+        let turns = takes_turn(&request).then(|| self.turns(&authority));
+        let _turn = match &turns {
+            // Fails only when closed, which nobody does.
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
         let mut call = self.admit(authority, Instant::now())?;
         let outcome = self.transport.send(request, limit).await;
         call.ended = true;
@@ -124,6 +148,17 @@ impl Circuits {
             false => self.failed(&call.authority, Instant::now(), fastrand::f64()),
         }
         outcome
+    }
+
+    fn turns(&self, authority: &str) -> Arc<Semaphore> {
+        let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = all.get(authority).and_then(Weak::upgrade) {
+            return turns;
+        }
+        all.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(TURNS));
+        all.insert(authority.to_owned(), Arc::downgrade(&turns));
+        turns
     }
 
     /// Whether a call may be made now.
@@ -232,6 +267,11 @@ fn authority(uri: &Uri) -> Option<String> {
     let host = uri.authority().filter(|_| uri.scheme_str() == Some("https"))?;
     let tenant = uri.path().split('/').nth(1)?;
     Some(format!("{host}/{tenant}"))
+}
+
+/// Tokens are posted for, keys are fetched by GET.
+fn takes_turn(request: &Request<Secret>) -> bool {
+    request.method() == Method::POST && request.extensions().get::<OnBehalfOf>().is_none()
 }
 
 /// Whether the authority said something itself. Too large an answer is one, too.
