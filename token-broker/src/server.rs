@@ -11,6 +11,7 @@ use std::{
 };
 
 use axum::{Router, middleware::from_fn};
+use contract::{IssuedToken, TokenRequest, TypedError};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
@@ -31,7 +32,7 @@ use crate::{
     https::circuit::Circuits,
     keys::Keys,
     metrics::Metrics,
-    tokens::Tokens,
+    tokens::{Tokens, challenges::Challenge, slow},
 };
 
 /// What the answers are made of.
@@ -68,7 +69,24 @@ impl State {
         self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Serves the next configuration. Requests under way end with the one that they began with.
+    /// A token of `tokens`, which served when the request came. One that was waited for is judged
+    /// again by what serves by then: the pod may have lost the identity, or it may not be known any
+    /// more what the pod is. That judgement waits for nothing.
+    pub async fn issue(
+        &self,
+        tokens: &Arc<Tokens>,
+        request: &TokenRequest,
+        challenge: Option<&Challenge>,
+    ) -> Result<IssuedToken, TypedError> {
+        let token = tokens.issue(request, challenge).await?;
+        let now = self.serving().tokens;
+        if Arc::ptr_eq(tokens, &now) {
+            return Ok(token);
+        }
+        timeout(Duration::ZERO, now.issue(request, challenge)).await.unwrap_or_else(|_| Err(slow()))
+    }
+
+    /// Serves the next configuration, also those that wait for a token.
     pub fn replace(&self, serving: Serving) {
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
     }

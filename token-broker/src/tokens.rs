@@ -190,8 +190,9 @@ impl Tokens {
     }
 
     /// The token that `request` asks for, if the configuration allows it. `challenge` is what
-    /// [`Self::challenge`] found in it.
-    pub async fn issue(
+    /// [`Self::challenge`] found in it. Meanwhile other tokens may have come to serve, which
+    /// [`crate::server::State::issue`] looks at.
+    pub(crate) async fn issue(
         &self,
         request: &TokenRequest,
         challenge: Option<&Challenge>,
@@ -326,7 +327,8 @@ enum Waited {
     Yes,
 }
 
-fn slow() -> TypedError {
+/// There may be a token soon.
+pub(crate) fn slow() -> TypedError {
     let late = failure(ErrorKind::Transient, "entra_slow: no token yet; ask again");
     retry_in(late, Duration::from_secs(1))
 }

@@ -230,6 +230,42 @@ async fn who_keeps_a_copy_asks_again_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b05_who_waits_while_the_pod_loses_the_identity_gets_no_token() {
+    let pod = Pod::new(&tenants());
+    running(&pod, async |broker| {
+        broker.entra.delay(seconds(7));
+        pass(seconds(1)).await;
+        let taken = async {
+            pass(seconds(1)).await;
+            pod.labels(&[]);
+        };
+        let body = json!({"identity": "a", "scope": GRAPH, "destination": "graph"}).to_string();
+        let api = broker.api();
+        let (asked, answered, ()) =
+            tokio::join!(kind(broker, "a", GRAPH), ask(&api, post("/v1/token", body)), taken);
+        assert_eq!((asked, answered.0), (Some(ErrorKind::Denied), 403), "{}", answered.2);
+        // It was acquired, and has gone.
+        assert_eq!(broker.entra.count(Endpoint::Token), 1);
+        // The same where it cannot be told any more what the pod is.
+        pod.labels(&[("tier", "gold")]);
+        pass(seconds(6)).await;
+        let gone = async {
+            pass(seconds(1)).await;
+            std::fs::remove_file(pod.path("token")).unwrap();
+        };
+        let (asked, ()) = tokio::join!(kind(broker, "a", GRAPH), gone);
+        assert_eq!(asked, Some(ErrorKind::Transient));
+        assert_eq!(broker.entra.count(Endpoint::Token), 2);
+        // It is held meanwhile, and is handed out when it is known again.
+        pod.show(&claims());
+        pass(seconds(6)).await;
+        got(broker, "a", GRAPH).await.unwrap();
+        assert_eq!(broker.entra.count(Endpoint::Token), 2);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn b05_another_configuration_gives_and_takes_with_one_change() {
     let pod = Pod::new(&tenants());
     running(&pod, async |broker| {

@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::symlink, path::Path, sync::Arc};
 
-use contract::TokenRequest;
+use contract::{ErrorKind, TokenRequest};
 use token_broker::{
     config::{Config, document},
     https::{Replaceable, Transport, TransportFailure},
@@ -283,20 +283,19 @@ async fn other_authorities_in_the_same_file_are_trusted_from_the_first_look_on()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_waits_is_answered_by_the_configuration_it_came_under() {
+async fn a_request_that_waits_is_answered_by_the_configuration_that_is_in_force_by_then() {
     following(async |map, broker| {
         map.set(&map.text(&[("default", SCOPE), ("batch", OTHER_SCOPE)]));
         broker.entra.delay(std::time::Duration::from_secs(6));
         pass(seconds(6)).await;
-        let batch = request("batch", OTHER_SCOPE);
-        let waiting = broker.issue(&batch);
+        let (batch, default) = (request("batch", OTHER_SCOPE), request("default", SCOPE));
         let change = async {
             map.set(&map.text(&[("default", SCOPE)]));
             pass(seconds(6)).await;
         };
-        let (answered, ()) = tokio::join!(waiting, change);
-        answered.unwrap();
-        broker.issue(&batch).await.unwrap_err();
+        let (taken, kept, ()) = tokio::join!(broker.issue(&batch), broker.issue(&default), change);
+        assert_eq!(taken.unwrap_err().kind, ErrorKind::Denied);
+        kept.unwrap();
     })
     .await;
 }

@@ -319,8 +319,9 @@ pub(crate) async fn issue(
     state: &State,
     request: &TokenRequest,
 ) -> Result<IssuedToken, TypedError> {
-    let challenge = state.serving().tokens.challenge(request).unwrap();
-    state.serving().tokens.issue(request, challenge.as_ref()).await
+    let tokens = state.serving().tokens;
+    let challenge = tokens.challenge(request).unwrap();
+    state.issue(&tokens, request, challenge.as_ref()).await
 }
 
 pub(crate) fn config() -> Config {

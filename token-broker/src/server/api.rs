@@ -59,14 +59,14 @@ async fn token(state: &State, request: Request) -> Result<Response, Refusal> {
         return Ok(with_type(StatusCode::OK, JSON, answer));
     }
     // Rarely, and with much to remember meanwhile: a hit is not to make room for that.
-    Box::pin(issue(&tokens, &body)).await
+    Box::pin(issue(state, &tokens, &body)).await
 }
 
-async fn issue(tokens: &Tokens, body: &[u8]) -> Result<Response, Refusal> {
+async fn issue(state: &State, tokens: &Arc<Tokens>, body: &[u8]) -> Result<Response, Refusal> {
     let request: TokenRequest = read(body)?;
     let challenge =
         tokens.challenge(&request).map_err(|malformed| Refusal::Malformed(malformed.to_owned()))?;
-    let token: IssuedToken = tokens.issue(&request, challenge.as_ref()).await?;
+    let token: IssuedToken = state.issue(tokens, &request, challenge.as_ref()).await?;
     Ok(match tokens.show(body, &request, &token) {
         Ok(answer) => with_type(StatusCode::OK, JSON, answer),
         Err(_unserialisable) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -54,7 +54,7 @@ async fn answered(state: &State, uri: &Uri, headers: &HeaderMap) -> Result<Respo
     }
     let wanted = Wanted::read(uri.query(), &VERSIONS)?;
     let no_identity = "No Managed Identity found for specified ClientId/ResourceId/PrincipalId.";
-    let granted = wanted.grant(endpoint, &serving, "app_service", no_identity).await?;
+    let granted = wanted.grant(endpoint, (state, &serving), "app_service", no_identity).await?;
     Ok(json(StatusCode::OK, &granted.answer(Life::Untold)))
 }
 

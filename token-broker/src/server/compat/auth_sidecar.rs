@@ -118,7 +118,7 @@ async fn header(
         assertion,
         ..TokenRequest::default()
     };
-    let issued = serving.tokens.issue(&request, None).await.map_err(|refused| {
+    let issued = state.issue(&serving.tokens, &request, None).await.map_err(|refused| {
         let callers = sidecar.callers.as_ref().filter(|_| on_behalf);
         no_header(refused, callers)
     })?;

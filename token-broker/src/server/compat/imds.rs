@@ -73,7 +73,7 @@ async fn answered(state: &State, uri: &Uri, headers: &HeaderMap) -> Result<Respo
         ));
     }
     let wanted = Wanted::read(uri.query(), &VERSIONS)?;
-    let granted = wanted.grant(endpoint, &serving, "imds", "Identity not found").await?;
+    let granted = wanted.grant(endpoint, (state, &serving), "imds", "Identity not found").await?;
     Ok(json(StatusCode::OK, &granted.answer(Life::Told)))
 }
 

@@ -7,7 +7,11 @@
 use contract::{IssuedToken, TokenRequest};
 use serde::Serialize;
 
-use super::{super::Serving, query::Query, refused::Refused};
+use super::{
+    super::{Serving, State},
+    query::Query,
+    refused::Refused,
+};
 use crate::config::{KnownBy, ManagedIdentityEndpoint, Offered};
 
 /// The names by which a request can choose an identity.
@@ -100,7 +104,7 @@ impl Wanted {
     pub(super) async fn grant(
         self,
         endpoint: &ManagedIdentityEndpoint,
-        serving: &Serving,
+        (state, serving): (&State, &Serving),
         destination: &str,
         no_identity: &str,
     ) -> Result<Granted, Refused> {
@@ -114,7 +118,7 @@ impl Wanted {
             destination: destination.to_owned(),
             ..TokenRequest::default()
         };
-        let token = serving.tokens.issue(&request, None).await?;
+        let token = state.issue(&serving.tokens, &request, None).await?;
         let client_id = match &offered.known_by {
             KnownBy::ClientId(id) => Some(id.clone()),
             KnownBy::ObjectId(_) | KnownBy::ResourceId(_) | KnownBy::Nothing => None,
