@@ -104,8 +104,8 @@ pub async fn look(settings: &Settings, unix_now: u64) -> Result<Evidence, NotPro
 fn read_keys(path: &std::path::Path) -> Result<Vec<ClusterKey>, NotProven> {
     let unusable =
         |reason: &dyn std::fmt::Display| NotProven::NoKeys(format!("{}: {reason}", path.display()));
-    let set = file::read(path, contract::route::MAX_KEY_SET_BYTES)
-        .map_err(|error| unusable(&error.kind()))?;
+    let set =
+        file::read(path, contract::route::MAX_KEY_SET_BYTES).map_err(|error| unusable(&error))?;
     keys::read(&set).map_err(|reason| unusable(&reason))
 }
 
@@ -113,8 +113,8 @@ fn read(settings: &Settings, keys: &[ClusterKey], unix_now: u64) -> Result<Evide
     let unreadable = |reason: &dyn std::fmt::Display| {
         NotProven::Unreadable(format!("{}: {reason}", settings.token_file.display()))
     };
-    let text = file::read(&settings.token_file, MAX_TOKEN_BYTES)
-        .map_err(|error| unreadable(&error.kind()))?;
+    let text =
+        file::read(&settings.token_file, MAX_TOKEN_BYTES).map_err(|error| unreadable(&error))?;
     if text.is_empty() {
         return Err(unreadable(&"empty"));
     }

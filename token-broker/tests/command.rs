@@ -136,7 +136,7 @@ fn check_opens_the_files_that_the_start_needs() {
         let start = format!("ca_file: {}: ", ca_file.display());
         assert!(stderr.starts_with(&start) && stderr.contains(expected), "{stderr}");
     };
-    check("No such file");
+    check("not found");
     std::fs::write(&ca_file, "no PEM").unwrap();
     check("no certificate in it");
     std::fs::write(&ca_file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
@@ -144,10 +144,10 @@ fn check_opens_the_files_that_the_start_needs() {
     check("a certificate cannot be read");
     std::fs::write(&ca_file, vec![b'\n'; 4 * 1024 * 1024 + 1]).unwrap();
     check("larger than");
-    // A configuration without an end is not read to it.
+    // A configuration without an end is not read at all.
     let (code, _, stderr) = run(&["check", "--config", "/dev/zero"]);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("cannot read /dev/zero: larger than"), "{stderr}");
+    assert!(stderr.contains("cannot read /dev/zero: not a file"), "{stderr}");
 }
 
 #[test]

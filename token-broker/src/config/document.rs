@@ -17,9 +17,11 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// The text of a configuration file.
 pub fn text(file: &Path) -> Result<String, ConfigError> {
-    crate::file::read(file, MAX_BYTES)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
-        .map_err(|error| ConfigError::new("", format!("cannot read {}: {error}", file.display())))
+    let unreadable = |error: &dyn std::error::Error| {
+        ConfigError::new("", format!("cannot read {}: {error}", file.display()))
+    };
+    let bytes = crate::file::read(file, MAX_BYTES).map_err(|error| unreadable(&error))?;
+    String::from_utf8(bytes).map_err(|error| unreadable(&error))
 }
 
 /// The configuration that `text` (YAML, or JSON as a part of it) and the environment make.

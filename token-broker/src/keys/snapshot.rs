@@ -7,20 +7,20 @@
 //! broker that is killed leaves the old file or the new one. Public keys are in it, and no token.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{self, OpenOptions},
+    io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
 use contract::{Jwk, KeySetState, KeySets, route::MAX_KEY_SET_BYTES};
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     config::{Authority, KeySnapshot},
     entra::discovery::{self, NoKeys},
+    file::{self, Link, NotRead},
 };
 
 /// What is written, and the one that is read.
@@ -81,6 +81,16 @@ pub(super) enum Refused {
     Old,
     /// Of a set: what would be refused of Entra.
     Keys(NoKeys),
+}
+
+impl From<NotRead> for Refused {
+    fn from(refused: NotRead) -> Self {
+        match refused {
+            NotRead::Unreadable(kind) => Self::Unreadable(kind),
+            NotRead::NotAFile => Self::NotAFile,
+            NotRead::TooLarge(_) => Self::TooLarge,
+        }
+    }
 }
 
 impl Refused {
@@ -174,30 +184,15 @@ fn restored(
 
 /// The bytes of a file that nobody else can have written.
 fn text(path: &Path, limit: usize) -> Result<Vec<u8>, Refused> {
-    let unreadable = |error: io::Error| Refused::Unreadable(error.kind());
-    // A link leads to whatever its maker wants; a FIFO that nobody writes to holds the start up.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?;
-    let file = File::from(file);
-    // Of the file that is open, not of whatever has the name by now.
-    let found = file.metadata().map_err(unreadable)?;
-    if !found.is_file() {
-        return Err(Refused::NotAFile);
-    }
+    let file = file::open(path, Link::Refused)?;
+    let found = file.metadata().map_err(NotRead::from)?;
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(Refused::Owner);
     }
     if found.mode() & 0o7777 & !MODE != 0 {
         return Err(Refused::Mode);
     }
-    let mut bytes = Vec::new();
-    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(bound).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > limit {
-        return Err(Refused::TooLarge);
-    }
-    Ok(bytes)
+    Ok(file::whole(file, limit)?)
 }
 
 /// The text of a file with the keys that there are.

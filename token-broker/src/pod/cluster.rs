@@ -71,7 +71,7 @@ pub async fn fetch(server: &ApiServer) -> Result<Vec<ClusterKey>, String> {
         .build()
         .map_err(|_odd| "KUBERNETES_SERVICE_HOST is no host".to_owned())?;
     let token = file::read(&server.token_file, MAX_TOKEN_BYTES)
-        .map_err(|error| format!("{}: {}", server.token_file.display(), error.kind()))?;
+        .map_err(|error| format!("{}: {error}", server.token_file.display()))?;
     let token = Secret::new(String::from_utf8_lossy(token.trim_ascii()).into_owned());
     let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose()))
         .map_err(|_odd| format!("{}: not a token", server.token_file.display()))?;

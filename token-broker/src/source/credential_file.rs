@@ -9,7 +9,11 @@ use std::{
 use contract::{ErrorKind, Secret, TypedError};
 use zeroize::Zeroizing;
 
-use crate::{failure::failure, source::Fingerprint};
+use crate::{
+    failure::failure,
+    file::{self, Link, NotRead},
+    source::Fingerprint,
+};
 
 /// Largest credential that is read.
 const MAX_BYTES: u64 = 16 * 1024;
@@ -77,11 +81,11 @@ impl CredentialFile {
 
 fn read_now(path: &Path, readers: Readers, content: Content) -> Result<Secret, Unusable> {
     let unreadable = |error: std::io::Error| Unusable::Unreadable(error.kind());
-    // Before opening: a FIFO would block. Symbolic links are how Kubernetes swaps versions.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Unusable::NotAFile);
-    }
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = file::open(path, Link::Followed).map_err(|refused| match refused {
+        NotRead::Unreadable(kind) => Unusable::Unreadable(kind),
+        NotRead::NotAFile => Unusable::NotAFile,
+        NotRead::TooLarge(_) => Unusable::TooLarge,
+    })?;
     // Of the file that is open, not of whatever has the name by now.
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     if readers == Readers::NotEveryone && mode & 0o004 != 0 {
