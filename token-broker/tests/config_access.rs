@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use token_broker::{
     config::{Config, document::read},
-    pod::{KeysFrom, Settings, cluster::ApiServer, token::Expected},
+    pod::{
+        KeysFrom, Settings,
+        cluster::ApiServer,
+        token::{Expected, ThisPod},
+    },
 };
 
 use crate::support::{CLIENT, TENANT};
@@ -53,7 +57,11 @@ fn what_may_be_left_out_is_where_the_injection_template_puts_it() {
         ca_file: file("ca.crt"),
         token_file: file("api-token"),
     };
-    let expected = Expected { issuer: ISSUER.to_owned(), audience: "entra-sidecar".to_owned() };
+    let expected = Expected {
+        issuer: ISSUER.to_owned(),
+        audience: "entra-sidecar".to_owned(),
+        this_pod: ThisPod::default(),
+    };
     let keys = KeysFrom::ApiServer(server);
     let settings =
         Settings { token_file: file("token"), labels_file: file("labels"), expected, keys };

@@ -10,8 +10,13 @@ use crate::{
 };
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    run_in(&[], arguments)
+}
+
+fn run_in(pod: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_token-broker"));
-    let Output { status, stdout, stderr } = command.env_clear().args(arguments).output().unwrap();
+    let command = command.env_clear().envs(pod.iter().copied()).args(arguments);
+    let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
@@ -91,6 +96,23 @@ fn without_a_pod_it_reads_and_verifies_that_of_its_own() {
         (code, stderr.as_str()),
         (Some(1), "the pod's token is not of `pod.cluster.issuer`\n")
     );
+}
+
+#[test]
+fn another_pods_token_is_told_by_what_the_environment_says_of_this_one() {
+    let pod = Pod::new(&access());
+    let file = pod.path("broker.yaml");
+    let arguments = ["explain-access", "--config", file.to_str().unwrap()];
+    let (code, _, stderr) = run_in(&[("POD_UID", "71c2"), ("POD_NAME", "orders-1")], &arguments);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let (code, stdout, stderr) = run_in(&[("POD_UID", "9a0b")], &arguments);
+    assert_eq!(
+        (code, stdout.as_str(), stderr.as_str()),
+        (Some(1), "", "the pod's token is another pod's: POD_UID says otherwise\n")
+    );
+    // Of a pod that is asked about, nothing is read.
+    let asked = [&arguments[..], &["--namespace", "tenant-b"]].concat();
+    assert_eq!(run_in(&[("POD_UID", "9a0b")], &asked).0, Some(0));
 }
 
 #[test]

@@ -115,14 +115,14 @@ fn tenants() -> Value {
 /// Runs `check` beside a broker that runs in this pod.
 pub(crate) async fn running(pod: &Pod, check: impl AsyncFnOnce(&Broker)) {
     let entra = Entra::new();
+    let ours = environment(&[("POD_UID", "71c2"), ("POD_NAMESPACE", "tenant-a")]);
     let file = pod.path("broker.yaml");
-    let config: Config =
-        document::read(&document::text(&file).unwrap(), &environment(&[])).unwrap();
+    let config: Config = document::read(&document::text(&file).unwrap(), &ours).unwrap();
     let scripted: Arc<dyn Transport> = Arc::<Entra>::clone(&entra);
     let replaceable = Arc::new(Replaceable::new(Arc::clone(&scripted)));
     let broker = Broker::with_config(&entra, &config);
     let connect: Connect = Box::new(move |_| Ok(Arc::clone(&scripted)));
-    let reload = Reload::new(file, Box::new(environment(&[])), config, replaceable, connect);
+    let reload = Reload::new(file, Box::new(ours), config, replaceable, connect);
     let local = LocalSet::new();
     let state = Arc::clone(&broker.state);
     local.spawn_local(async move { reload.follow(&state).await });
@@ -341,14 +341,16 @@ async fn b05_a_token_that_is_not_the_pods_denies_every_identity() {
     running(&pod, async |broker| {
         pass(seconds(1)).await;
         got(broker, "a", GRAPH).await.unwrap();
-        let (mut issuer, mut audience) = (claims(), claims());
+        let (mut issuer, mut audience, mut copied) = (claims(), claims(), claims());
         issuer["iss"] = json!("https://other.example");
         audience["aud"] = json!(["api://AzureADTokenExchange"]);
+        copied["kubernetes.io"]["pod"] = json!({"name": "orders-2", "uid": "9a0b"});
         let forger = SigningKey::new(2, "k1", "");
-        let forge: [(&str, &dyn Fn()); 3] = [
+        let forge: [(&str, &dyn Fn()); 4] = [
             ("not signed by the cluster's key", &|| pod.token(&forger, &claims())),
             ("not of `pod.cluster.issuer`", &|| pod.token(&key(), &issuer)),
             ("not for `pod.audience` alone", &|| pod.token(&key(), &audience)),
+            ("another pod's: POD_UID says otherwise", &|| pod.token(&key(), &copied)),
         ];
         for (reason, forge) in forge {
             forge();

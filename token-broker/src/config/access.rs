@@ -18,7 +18,7 @@ use crate::{
         KeysFrom, Settings,
         cluster::ApiServer,
         names::{is_label, is_label_value, is_namespace, is_service_account},
-        token::Expected,
+        token::{Expected, ThisPod},
     },
 };
 
@@ -159,6 +159,7 @@ fn settings(
         expected: Expected {
             issuer: issuer?,
             audience: audience.unwrap_or_else(|| AUDIENCE.to_owned()),
+            this_pod: ThisPod::from_environment(environment),
         },
         keys,
     })

@@ -1,8 +1,12 @@
 //! The pod's token of its service account: what the cluster says that the pod is.
 //!
 //! Verified as a stranger's token would be (RFC 7519, RFC 8725), though it comes from a volume that
-//! only the kubelet writes: whoever gets another file there gets nothing by it. Kubernetes' claims
-//! are described at kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin.
+//! only the kubelet writes: whoever gets another file there gets nothing by it. Another pod's token
+//! is as well signed as this pod's, so its claims are compared with what the kubelet says of this pod
+//! in the environment. Kubernetes' claims are described at
+//! kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin.
+
+use std::collections::BTreeMap;
 
 use policy::{
     json::{self, Node, Object},
@@ -10,6 +14,7 @@ use policy::{
 };
 
 use super::keys::{Algorithm, ClusterKey};
+use crate::config::environment::Environment;
 
 /// By how much the node's clock may be behind the API server's, in seconds. A token's end is taken
 /// at its word: the kubelet renews it long before.
@@ -17,6 +22,8 @@ const SKEW_SECONDS: u64 = 60;
 const SUBJECT: &str = "system:serviceaccount:";
 /// Where Kubernetes' own claims are.
 const OWN: &str = "kubernetes.io";
+/// The variable without which it is not known which pod this is (Downward API, `metadata.uid`).
+const POD_UID: &str = "POD_UID";
 
 /// What a token must say of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +32,39 @@ pub struct Expected {
     pub issuer: String,
     /// Us, and nobody else.
     pub audience: String,
+    /// The pod.
+    pub this_pod: ThisPod,
+}
+
+/// What the environment says of the pod that this is, by variable. Nothing where there is no
+/// `POD_UID`: a token of any pod is this one's then.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ThisPod(BTreeMap<&'static str, String>);
+
+impl ThisPod {
+    /// What the injection template has the kubelet write.
+    pub fn from_environment(environment: &dyn Environment) -> Self {
+        let names = [POD_UID, "POD_NAME", "POD_NAMESPACE", "SERVICE_ACCOUNT"];
+        let said = |name| Some((name, environment.variable(name)?));
+        let all: BTreeMap<_, _> = names.into_iter().filter_map(said).collect();
+        Self(if all.contains_key(POD_UID) { all } else { BTreeMap::new() })
+    }
+
+    /// Whether these claims are this pod's, or the variable that says something else.
+    fn is(&self, claims: &Claims) -> Result<(), NotProven> {
+        for (&variable, said) in &self.0 {
+            let found = match variable {
+                POD_UID => &claims.uid,
+                "POD_NAME" => &claims.pod,
+                "POD_NAMESPACE" => &claims.namespace,
+                _ => &claims.service_account,
+            };
+            if found != said {
+                return Err(NotProven::NotThisPod(variable));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whose token it is.
@@ -34,9 +74,9 @@ pub struct Claims {
     pub namespace: String,
     /// The pod's service account.
     pub service_account: String,
-    /// The pod's name, for the log.
+    /// The pod's name.
     pub pod: String,
-    /// The pod's unique id, for the log.
+    /// The pod's unique id.
     pub uid: String,
 }
 
@@ -69,6 +109,8 @@ pub enum NotProven {
     Subject,
     /// It is bound to no pod: somebody made it by hand.
     NotOfAPod,
+    /// It is another pod's, by what this variable says of this one.
+    NotThisPod(&'static str),
 }
 
 impl NotProven {
@@ -87,7 +129,8 @@ impl NotProven {
             | Self::Issuer
             | Self::Audience
             | Self::Subject
-            | Self::NotOfAPod => true,
+            | Self::NotOfAPod
+            | Self::NotThisPod(_) => true,
         }
     }
 }
@@ -116,6 +159,9 @@ impl std::fmt::Display for NotProven {
             }
             Self::Subject => formatter.write_str("the pod's token is not a service account's"),
             Self::NotOfAPod => formatter.write_str("the pod's token is bound to no pod"),
+            Self::NotThisPod(variable) => {
+                write!(formatter, "the pod's token is another pod's: {variable} says otherwise")
+            }
         }
     }
 }
@@ -208,12 +254,13 @@ fn read_claims(
     let (Some(pod), Some(uid)) = (member(own, "pod", "name"), member(own, "pod", "uid")) else {
         return Err(NotProven::NotOfAPod);
     };
-    Ok(Claims {
+    let claims = Claims {
         namespace: namespace.to_owned(),
         service_account: account.to_owned(),
         pod: pod.to_owned(),
         uid: uid.to_owned(),
-    })
+    };
+    expected.this_pod.is(&claims).map(|()| claims)
 }
 
 fn member<'a>(own: &'a Object<'_>, object: &str, name: &str) -> Option<&'a str> {

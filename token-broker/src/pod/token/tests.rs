@@ -20,7 +20,14 @@ fn cluster_keys() -> Vec<ClusterKey> {
 }
 
 fn expected() -> Expected {
-    Expected { issuer: ISSUER.to_owned(), audience: "entra-sidecar".to_owned() }
+    in_pod(&[])
+}
+
+/// In a pod of which the environment says this.
+fn in_pod(environment: &[(&'static str, &'static str)]) -> Expected {
+    let environment: BTreeMap<&str, &str> = environment.iter().copied().collect();
+    let this_pod = ThisPod::from_environment(&environment);
+    Expected { issuer: ISSUER.to_owned(), audience: "entra-sidecar".to_owned(), this_pod }
 }
 
 /// As an API server of 1.34 writes them.
@@ -130,6 +137,31 @@ fn b05_another_issuer_audience_or_subject_is_refused() {
     // `kubectl create token` gives one to whoever may create it: it is no pod's.
     check(&without("/kubernetes.io", "pod"), Some(NotOfAPod));
     check(&without("/kubernetes.io/pod", "uid"), Some(NotOfAPod));
+}
+
+#[test]
+fn b05_another_pods_token_is_refused_by_each_thing_that_is_said_of_this_one() {
+    let ours = [
+        ("POD_UID", "71c2"),
+        ("POD_NAME", "orders-1"),
+        ("POD_NAMESPACE", "tenant-a"),
+        ("SERVICE_ACCOUNT", "orders"),
+    ];
+    let token = key().token_with(&header(), &claims());
+    let found = |environment: &[(&'static str, &'static str)]| {
+        verify(&token, &in_pod(environment), &cluster_keys(), NOW).err()
+    };
+    assert_eq!(found(&ours), None);
+    assert_eq!(found(&ours[..1]), None);
+    for (index, (variable, said)) in ours.into_iter().enumerate() {
+        let mut other = ours;
+        other[index].1 = "other";
+        assert_eq!(found(&other), Some(NotProven::NotThisPod(variable)), "{said}");
+    }
+    assert_eq!(found(&[("POD_UID", "71C2")]), Some(NotProven::NotThisPod("POD_UID")));
+    // Without its unique id it is not said which pod this is.
+    assert_eq!(found(&[("POD_UID", ""), ("POD_NAME", "other")]), None);
+    assert!(NotProven::NotThisPod("POD_UID").is_refusal());
 }
 
 #[test]
