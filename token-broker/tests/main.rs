@@ -37,6 +37,7 @@ mod ladder;
 mod managed_assertion;
 mod managed_identity;
 mod on_behalf_of;
+mod on_behalf_of_refusals;
 mod peers;
 mod readiness;
 mod reload;

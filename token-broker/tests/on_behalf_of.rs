@@ -15,8 +15,8 @@ use crate::support::{
     environment, get, issue, pass, post, request, seconds,
 };
 
-const USER_READ: &str = "https://graph.microsoft.com/User.Read";
-const ORDERS: &str = "api://orders/.default";
+pub(crate) const USER_READ: &str = "https://graph.microsoft.com/User.Read";
+pub(crate) const ORDERS: &str = "api://orders/.default";
 const HOUR: u64 = 3_600;
 
 /// A user's token as a filter has let it pass; only the payload is looked at.
@@ -46,7 +46,7 @@ fn read(delegated: &str) -> Result<Config, Vec<String>> {
 }
 
 /// The identity of the environment, with one scope of its own and two on behalf of users.
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = crate::support::config();
     config.authorities.clear();
     let identity = config.identities.get_mut("default").unwrap();
@@ -55,22 +55,22 @@ fn config() -> Config {
     config
 }
 
-fn delegated(scope: &str, assertion: &Secret) -> TokenRequest {
+pub(crate) fn delegated(scope: &str, assertion: &Secret) -> TokenRequest {
     TokenRequest { assertion: Some(assertion.clone()), ..request("default", scope) }
 }
 
-async fn exchanged(broker: &Broker, assertion: &Secret) -> Result<String, TypedError> {
+pub(crate) async fn exchanged(broker: &Broker, assertion: &Secret) -> Result<String, TypedError> {
     let token = broker.issue(&delegated(USER_READ, assertion)).await?;
     Ok(token.access_token.expose().to_owned())
 }
 
 /// The exchanges that Entra was asked for.
-fn exchanges(entra: &Entra) -> usize {
+pub(crate) fn exchanges(entra: &Entra) -> usize {
     entra.calls(Endpoint::Token).iter().filter(|call| call.form.contains_key("assertion")).count()
 }
 
 /// A broker that has its own token, so that what Entra is asked for from now on is for users.
-async fn started() -> Broker {
+pub(crate) async fn started() -> Broker {
     let broker = Broker::with_config(&Entra::new(), &config());
     broker.token(SCOPE).await.unwrap();
     broker

@@ -13,7 +13,7 @@ use std::{
 
 use contract::{ErrorKind, IssuedToken, Secret, TokenRequest, TypedError};
 use tokio::{
-    sync::watch,
+    sync::{Mutex as AsyncMutex, Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
@@ -25,7 +25,7 @@ mod quiet;
 use assertion::Assertion;
 pub(super) use cache::Cache;
 use cache::{Flight, Found, Kept, Key, Refused};
-use quiet::Quiet;
+use quiet::{Quiet, Stage};
 
 use super::{Tokens, WAIT, Waited, held::Times, renewal, slow};
 use crate::{
@@ -36,9 +36,14 @@ use crate::{
     failure::{NoToken, failure, retry_in},
     metrics::{Metrics, kind_label},
     refresh,
-    source::TokenSource,
+    source::{Fingerprint, TokenSource},
     time::{Clock, later},
 };
+
+/// Exchanges of one identity that are asked of Entra at one time. The others wait for their turn, and
+/// then look at what the first have learned: of 200 users who come together few present a credential
+/// that Entra refuses.
+const MAX_EXCHANGES: usize = 8;
 
 /// For what an application may act on behalf of its users.
 #[derive(Debug, Clone)]
@@ -70,6 +75,9 @@ pub(super) struct Delegated {
     /// Tells its entries from those of others, also of one with the same name that it followed.
     number: u32,
     quiet: Mutex<Quiet>,
+    turns: Semaphore,
+    /// Of those who have a turn, whose exchange is to show whether a refusal is over.
+    trial: AsyncMutex<()>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -105,6 +113,8 @@ impl Delegated {
             recoveries: among.recoveries.clone(),
             number: among.on_behalf_of.number(),
             quiet: Mutex::default(),
+            turns: Semaphore::new(MAX_EXCHANGES),
+            trial: AsyncMutex::default(),
             clock: Arc::clone(&among.clock),
             metrics: Arc::clone(&among.metrics),
         }
@@ -138,7 +148,7 @@ impl Delegated {
                 Found::Held(kept) => {
                     if unix_now >= kept.times.refresh_on && self.quiet().standing(now).is_none() {
                         // Nobody waits for it: what is held serves until then.
-                        self.start(key, place, &read, assertion, now);
+                        self.start(key, place, &read, assertion);
                     }
                     return Ok((self.issued(place, &kept, unix_now), waited));
                 }
@@ -152,7 +162,7 @@ impl Delegated {
                     if let Some(refused) = self.quiet().standing(now) {
                         return Err(refused);
                     }
-                    match self.start(key, place, &read, assertion, now) {
+                    match self.start(key, place, &read, assertion) {
                         Some(flight) => flight,
                         None => return Err(crowded()),
                     }
@@ -172,14 +182,12 @@ impl Delegated {
         place: Place,
         read: &Assertion,
         assertion: &Secret,
-        now: Instant,
     ) -> Option<Flight> {
         let (flight, started) = self.cache.start(key)?;
         if let Some(started) = started {
             let (this, assertion, end) = (Arc::clone(self), assertion.clone(), read.end);
-            let look = self.quiet().looks(now);
             tokio::spawn(async move {
-                this.exchange(key, place, &assertion, end, look).await;
+                this.exchange(key, place, &assertion, end).await;
                 // Last: whoever waits then finds how it ended.
                 drop(started);
             });
@@ -187,14 +195,24 @@ impl Delegated {
         Some(flight)
     }
 
-    /// One exchange. With `look` it takes place only where the credential has changed since it was
-    /// refused.
-    async fn exchange(&self, key: Key, place: Place, assertion: &Secret, end: u64, look: bool) {
-        let credential = self.source.credential().await;
-        if look && self.quiet().is_of(credential.as_ref()) {
-            self.quiet().look_later(Instant::now());
-            return;
-        }
+    /// One exchange, in its turn, unless it is known by then that it would be refused.
+    async fn exchange(&self, key: Key, place: Place, assertion: &Secret, end: u64) {
+        // Fails only when closed, which nobody does.
+        let _turn = self.turns.acquire().await;
+        let mut trial = None;
+        let credential = loop {
+            let credential = self.source.credential().await;
+            let stage = self.quiet().stage(credential.as_ref(), Instant::now());
+            match stage {
+                Stage::Shut => return,
+                Stage::Trial if trial.is_none() => trial = Some(self.trial.lock().await),
+                Stage::Trial => break credential,
+                Stage::Open => {
+                    drop(trial.take());
+                    break credential;
+                }
+            }
+        };
         let Some(scope) = self.scope(place) else { return };
         let (asked, asked_unix) = (Instant::now(), self.clock.unix_now());
         let claims = claims::parameter(place.capability, None);
@@ -203,7 +221,7 @@ impl Delegated {
         self.metrics.exchanged(&self.identity, outcome.as_ref().err().map(|no| no.error.kind));
         match outcome {
             Ok(acquired) => self.hold(key, scope, acquired, end, asked, asked_unix),
-            Err(refused) => self.refuse(key, scope, refused, credential),
+            Err(refused) => self.refuse(key, scope, refused, credential, asked),
         }
     }
 
@@ -232,7 +250,7 @@ impl Delegated {
             life_seconds = capped.as_secs(),
             "token acquired on behalf of a user"
         );
-        self.quiet().end();
+        self.quiet().end(asked);
         let times = Times {
             life: capped,
             asked,
@@ -249,15 +267,16 @@ impl Delegated {
         key: Key,
         scope: &str,
         refused: NoToken,
-        credential: Option<crate::source::Fingerprint>,
+        credential: Option<Fingerprint>,
+        asked: Instant,
     ) {
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
         // What is wrong with the application, or too much for Entra, is so for every user.
         if refused.of_credential || refused.error.kind == ErrorKind::Throttled {
-            let failures = self.quiet().failures().saturating_add(1);
+            let failures = self.quiet().failures(asked);
             let until = later(now, renewal::pause(&refused, failures));
             self.log(scope, &refused, until);
-            self.quiet().begin(refused, until, credential, now);
+            self.quiet().begin(refused, asked, until, credential, now);
             return;
         }
         let failures = self.cache.failures(&key).saturating_add(1);

@@ -29,7 +29,7 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_BYTES: usize = 10 * 1024 * 1024;
 /// How often what is over is swept out.
 const SWEEP: Duration = Duration::from_secs(60);
-/// Most exchanges under way.
+/// Most exchanges under way for one identity, so that its users do not keep another's waiting.
 const MAX_FLIGHTS: usize = 512;
 
 /// What an entry is found by; compared in full.
@@ -260,7 +260,8 @@ impl Cache {
         if let Some(flight) = inner.flight(&key) {
             return Some((flight, None));
         }
-        if inner.flights.len() >= MAX_FLIGHTS {
+        let of_identity = inner.flights.keys().filter(|of| of.identity == key.identity);
+        if of_identity.count() >= MAX_FLIGHTS {
             return None;
         }
         let (sender, receiver) = watch::channel(());

@@ -1,0 +1,90 @@
+//! What Entra refuses for one user, and what that is for the others.
+
+use std::{sync::Arc, time::Duration};
+
+use contract::{ErrorKind, IssuedToken, TokenRequest, TypedError};
+use tokio::task::JoinHandle;
+
+use crate::{
+    on_behalf_of::{USER_READ, config, delegated, exchanged, exchanges, started, user},
+    support::{Broker, Endpoint, Entra, Reply, SCOPE, issue, pass, seconds},
+};
+
+#[tokio::test(start_paused = true)]
+async fn b08_an_exchange_that_was_under_way_does_not_end_the_quiet_that_entra_asked_for() {
+    let broker = started().await;
+    // Alice's exchange takes 5 s; Bob's, begun later, 1 s and is throttled.
+    broker.entra.delay(seconds(5));
+    let slow = asking(&broker, "alice");
+    pass(seconds(1)).await;
+    broker.entra.delay(seconds(1));
+    let busy = Reply::error(429, "x", 90_055).with_header("retry-after", "120");
+    broker.entra.script(Endpoint::Token, [busy]);
+    let refused = exchanged(&broker, &user("bob")).await.unwrap_err();
+    assert_eq!((refused.kind, refused.retry_after), (ErrorKind::Throttled, Some(120)));
+    slow.await.unwrap().unwrap();
+    let before = exchanges(&broker.entra);
+    let refused = exchanged(&broker, &user("carol")).await.unwrap_err();
+    assert_eq!((refused.kind, refused.retry_after), (ErrorKind::Throttled, Some(117)));
+    assert_eq!(exchanges(&broker.entra), before, "Entra was asked within Retry-After");
+}
+
+/// A user's exchange, asked for beside others.
+fn asking(broker: &Broker, name: &str) -> JoinHandle<Result<IssuedToken, TypedError>> {
+    let (state, user) = (Arc::clone(&broker.state), user(name));
+    tokio::spawn(async move { issue(&state, &delegated(USER_READ, &user)).await })
+}
+
+/// As many users at once, whose names begin so; says how many got a token.
+async fn wave(broker: &Broker, name: &str, users: u32) -> usize {
+    let asked: Vec<_> =
+        (0..users).map(|number| asking(broker, &format!("{name}{number}"))).collect();
+    let mut issued = 0;
+    for asking in asked {
+        issued += usize::from(asking.await.unwrap().is_ok());
+    }
+    issued
+}
+
+#[tokio::test(start_paused = true)]
+async fn b08_few_users_present_a_refused_credential_and_then_one_at_a_time() {
+    for (reply, pauses) in [
+        (Reply::error(401, "invalid_client", 7_000_222), [31, 61]),
+        (Reply::error(429, "x", 90_055).with_header("retry-after", "100"), [101, 101]),
+    ] {
+        let broker = started().await;
+        broker.entra.delay(seconds(1));
+        broker.entra.always(Endpoint::Token, Some(reply));
+        wave(&broker, "a", 200).await;
+        assert_eq!(exchanges(&broker.entra), 8);
+        // The burst was one failure: the pauses are those of the first and of the second.
+        for (name, pause) in ["b", "c"].into_iter().zip(pauses) {
+            let before = exchanges(&broker.entra);
+            pass(seconds(pause)).await;
+            wave(&broker, name, 200).await;
+            assert_eq!(exchanges(&broker.entra) - before, 1);
+        }
+        // When Entra gives a token again, whoever waited gets theirs.
+        pass(seconds(121)).await;
+        broker.entra.always(Endpoint::Token, None);
+        broker.entra.delay(Duration::from_millis(100));
+        assert_eq!(wave(&broker, "d", 200).await, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b07_one_identitys_users_do_not_keep_anothers_waiting() {
+    let mut config = config();
+    let other = config.identities["default"].clone();
+    config.identities.insert("other".to_owned(), other);
+    let broker = Broker::with_config(&Entra::new(), &config);
+    broker.token(SCOPE).await.unwrap();
+    broker.entra.delay(seconds(1));
+    let flood: Vec<_> = (0..600).map(|number| asking(&broker, &format!("user-{number}"))).collect();
+    pass(Duration::from_millis(10)).await;
+    let alice = delegated(USER_READ, &user("alice"));
+    let crowded = broker.issue(&alice).await.unwrap_err();
+    assert!(crowded.error.starts_with("too_many_exchanges"), "{}", crowded.error);
+    broker.issue(&TokenRequest { identity: "other".to_owned(), ..alice }).await.unwrap();
+    drop(flood);
+}
