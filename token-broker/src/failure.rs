@@ -19,6 +19,17 @@ pub struct NoToken {
     pub of_credential: bool,
     /// When to try again.
     pub pace: Pace,
+    /// Whom else it is for.
+    pub reach: Reach,
+}
+
+/// For whom a refusal of one user's exchange is one, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Nobody else: what one user can cause must not keep others from their tokens.
+    Asker,
+    /// Everybody, whatever the identity is asked for.
+    Identity,
 }
 
 /// How soon to try again, where nobody said.
@@ -33,13 +44,19 @@ pub enum Pace {
 impl NoToken {
     /// A credential that cannot be read or made.
     pub fn local(error: TypedError) -> Self {
-        Self { error: Box::new(error), of_credential: true, pace: Pace::Soon }
+        Self {
+            error: Box::new(error),
+            of_credential: true,
+            pace: Pace::Soon,
+            reach: Reach::Identity,
+        }
     }
 }
 
 impl From<TypedError> for NoToken {
     fn from(error: TypedError) -> Self {
-        Self { error: Box::new(error), of_credential: false, pace: Pace::ByKind }
+        let (pace, reach) = (Pace::ByKind, Reach::Asker);
+        Self { error: Box::new(error), of_credential: false, pace, reach }
     }
 }
 

@@ -17,10 +17,10 @@ use crate::support::{
 
 pub(crate) const USER_READ: &str = "https://graph.microsoft.com/User.Read";
 pub(crate) const ORDERS: &str = "api://orders/.default";
-const HOUR: u64 = 3_600;
+pub(crate) const HOUR: u64 = 3_600;
 
 /// A user's token as a filter has let it pass; only the payload is looked at.
-fn assertion(user: &str, end: u64) -> Secret {
+pub(crate) fn assertion(user: &str, end: u64) -> Secret {
     of(&json!({"ver": "2.0", "tid": TENANT, "aud": CLIENT, "iat": START, "nbf": START,
         "iss": format!("https://login.microsoftonline.com/{TENANT}/v2.0"), "exp": end,
         "oid": user, "sub": user, "scp": "access"}))
@@ -318,11 +318,11 @@ async fn b08_each_refusal_is_asked_again_as_the_table_says() {
         (Reply::error(400, "invalid_grant", 65_001), ErrorKind::ClaimsChallenge, 2),
         (Reply::error(400, "invalid_grant", 50_057), ErrorKind::Disabled, 2),
         (Reply::error(400, "invalid_resource", 500_011), ErrorKind::Config, 2),
+        (Reply::error(400, "invalid_grant", 50_196), ErrorKind::Throttled, 2),
         // Not about the user: asked for no other one either.
         (Reply::error(401, "invalid_client", 7_000_222), ErrorKind::Credential, 1),
         (Reply::error(401, "invalid_client", 700_213), ErrorKind::Config, 1),
         (Reply::error(429, "x", 90_055).with_header("retry-after", "100"), ErrorKind::Throttled, 1),
-        (Reply::error(400, "invalid_grant", 50_196), ErrorKind::Throttled, 1),
     ];
     for (reply, kind, calls) in cases {
         let broker = started().await;

@@ -6,8 +6,10 @@ use contract::{ErrorKind, IssuedToken, TokenRequest, TypedError};
 use tokio::task::JoinHandle;
 
 use crate::{
-    on_behalf_of::{USER_READ, config, delegated, exchanged, exchanges, started, user},
-    support::{Broker, Endpoint, Entra, Reply, SCOPE, issue, pass, seconds},
+    on_behalf_of::{
+        HOUR, USER_READ, assertion, config, delegated, exchanged, exchanges, started, user,
+    },
+    support::{Broker, Endpoint, Entra, Reply, SCOPE, START, issue, pass, seconds},
 };
 
 #[tokio::test(start_paused = true)]
@@ -67,8 +69,8 @@ async fn b08_few_users_present_a_refused_credential_and_then_one_at_a_time() {
         // When Entra gives a token again, whoever waited gets theirs.
         pass(seconds(121)).await;
         broker.entra.always(Endpoint::Token, None);
-        broker.entra.delay(Duration::from_millis(100));
-        assert_eq!(wave(&broker, "d", 200).await, 200);
+        broker.entra.delay(seconds(2));
+        assert_eq!(wave(&broker, "d", 16).await, 16);
     }
 }
 
@@ -87,4 +89,33 @@ async fn b07_one_identitys_users_do_not_keep_anothers_waiting() {
     assert!(crowded.error.starts_with("too_many_exchanges"), "{}", crowded.error);
     broker.issue(&TokenRequest { identity: "other".to_owned(), ..alice }).await.unwrap();
     drop(flood);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b08_one_users_loop_does_not_keep_others_from_their_tokens() {
+    let broker = started().await;
+    broker.entra.script(Endpoint::Token, [Reply::error(400, "invalid_grant", 50_196)]);
+    for rest in [300, 200] {
+        let looping = exchanged(&broker, &user("mallory")).await.unwrap_err();
+        assert_eq!((looping.kind, looping.retry_after), (ErrorKind::Throttled, Some(rest)));
+        exchanged(&broker, &user("bob")).await.unwrap();
+        pass(seconds(100)).await;
+    }
+    assert_eq!(exchanges(&broker.entra), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b08_when_entra_wants_fewer_calls_nobody_asks_for_as_long_as_it_said() {
+    for (said, pause) in [(None, 60), (Some("7"), 7), (Some("90000"), 3_600)] {
+        let broker = started().await;
+        let busy = Reply::error(429, "x", 90_055);
+        let busy = said.map_or(busy.clone(), |said| busy.with_header("retry-after", said));
+        broker.entra.script(Endpoint::Token, [busy]);
+        for name in ["alice", "bob"] {
+            let refused = exchanged(&broker, &user(name)).await.unwrap_err();
+            assert_eq!((refused.kind, refused.retry_after), (ErrorKind::Throttled, Some(pause)));
+        }
+        pass(seconds(pause)).await;
+        exchanged(&broker, &assertion("carol", START + 2 * HOUR)).await.unwrap();
+    }
 }

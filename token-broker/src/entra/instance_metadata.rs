@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::ManagedIdentity,
-    failure::{NoToken, Pace, failure, sanitised},
+    failure::{NoToken, Pace, Reach, failure, sanitised},
     https::{Answer, Transport, metadata_uri},
 };
 
@@ -135,7 +135,9 @@ fn refused(answer: &Answer) -> NoToken {
         .or_else(|| (answer.status == StatusCode::GONE).then_some(UPDATE_PAUSE_SECONDS));
     // The machine's own service without a word about when: not the minute that Entra wants.
     let pace = if kind == ErrorKind::Throttled { Pace::Soon } else { Pace::ByKind };
-    NoToken { error: Box::new(refused), of_credential: kind == ErrorKind::Config, pace }
+    // As a proof it is the same for whomever: no user's token is sent there.
+    let reach = Reach::Identity;
+    NoToken { error: Box::new(refused), of_credential: kind == ErrorKind::Config, pace, reach }
 }
 
 #[cfg(test)]

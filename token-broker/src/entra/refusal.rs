@@ -9,13 +9,15 @@ use hyper::{HeaderMap, StatusCode, http::header::RETRY_AFTER};
 use serde::Deserialize;
 
 use crate::{
-    failure::{NoToken, Pace, failure},
+    failure::{NoToken, Pace, Reach, failure},
     https::Answer,
 };
 
 /// Longest claims challenge that is passed on.
 const MAX_CLAIMS_BYTES: usize = 4 * 1024;
-/// After "the application is looping" Entra wants quiet, and does not say how long.
+/// The application is looping.
+const LOOP: u64 = 50196;
+/// After that Entra wants quiet, and does not say how long.
 const LOOP_PAUSE_SECONDS: u64 = 300;
 
 /// An assertion's signature or audience does not hold.
@@ -39,10 +41,18 @@ pub fn read(answer: &Answer, on_behalf_of: bool) -> NoToken {
     // The same code for the application's federated token and for a user's.
     let of_user = on_behalf_of && body.error_codes.contains(&ASSERTION_REFUSED);
     let unmatched = body.error_codes.iter().any(|code| FEDERATION_UNMATCHED.contains(code));
+    // Entra tells loops by the user's token: whoever makes one is the only one in it.
+    let looping = body.error_codes.contains(&LOOP);
     let error = refused(answer, body, of_user);
     let of_credential =
         error.kind == ErrorKind::Credential || (error.kind == ErrorKind::Config && unmatched);
-    NoToken { error: Box::new(error), of_credential, pace: Pace::ByKind }
+    let reach = match error.kind {
+        _ if looping => Reach::Asker,
+        ErrorKind::Throttled => Reach::Identity,
+        _ if of_credential => Reach::Identity,
+        _ => Reach::Asker,
+    };
+    NoToken { error: Box::new(error), of_credential, pace: Pace::ByKind, reach }
 }
 
 fn refused(answer: &Answer, body: ErrorAnswer, of_user: bool) -> TypedError {
@@ -57,7 +67,7 @@ fn refused(answer: &Answer, body: ErrorAnswer, of_user: bool) -> TypedError {
     };
     let mut refused = failure(kind, text);
     refused.retry_after = retry_after(&answer.headers)
-        .or_else(|| body.error_codes.contains(&50196).then_some(LOOP_PAUSE_SECONDS));
+        .or_else(|| body.error_codes.contains(&LOOP).then_some(LOOP_PAUSE_SECONDS));
     if kind == ErrorKind::ClaimsChallenge {
         refused.claims = body.claims.filter(|claims| is_challenge(claims));
     }

@@ -141,8 +141,10 @@ impl OfApplication {
             (Pace::Soon, Pace::Soon) => Pace::Soon,
             _ => Pace::ByKind,
         };
+        // What one of them says of one user alone is not so for all.
+        let reach = before.reach.min(refused.reach);
         let shown = if rung == 0 { refused } else { before };
-        NoToken { pace, ..shown }
+        NoToken { pace, reach, ..shown }
     }
 
     /// A rung worked: a lower one is said and remembered, when it is first taken.

@@ -33,7 +33,7 @@ use crate::{
         claims::{self, Capability},
         token_endpoint::{Acquired, Wanted},
     },
-    failure::{NoToken, failure, retry_in},
+    failure::{NoToken, Reach, failure, retry_in},
     metrics::{Metrics, kind_label},
     refresh,
     source::{Fingerprint, TokenSource},
@@ -272,7 +272,7 @@ impl Delegated {
     ) {
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
         // What is wrong with the application, or too much for Entra, is so for every user.
-        if refused.of_credential || refused.error.kind == ErrorKind::Throttled {
+        if refused.reach == Reach::Identity {
             let failures = self.quiet().failures(asked);
             let until = later(now, renewal::pause(&refused, failures));
             self.log(scope, &refused, until);
