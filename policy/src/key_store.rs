@@ -1,6 +1,6 @@
 //! The signing keys that the filter holds, by authority, as the broker handed them out.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, sync::Arc};
 
 use contract::{KeySets, route::KEY_LIFETIME_SECONDS};
 
@@ -10,16 +10,16 @@ use crate::{
     time::UnixTime,
 };
 
-/// All keys, by the issuer that names their authority.
+/// All keys, by the issuer that names their authority; the broker's threads share them.
 #[derive(Debug, Default)]
 pub struct KeyStore {
-    sets: HashMap<Rc<str>, StoredSet>,
+    sets: HashMap<Arc<str>, StoredSet>,
 }
 
 #[derive(Debug)]
 struct StoredSet {
     fetched_at: UnixTime,
-    keys: HashMap<String, Rc<TrustedKey>>,
+    keys: HashMap<String, Arc<TrustedKey>>,
 }
 
 /// What the store knows about a key id.
@@ -32,7 +32,7 @@ pub enum Lookup {
     /// The authority has no such key, as far as we know.
     UnknownKey {
         /// The authority to ask for newer keys.
-        authority: Rc<str>,
+        authority: Arc<str>,
     },
     /// The tenant's authority has no keys that are young enough.
     NoKeys,
@@ -42,9 +42,9 @@ pub enum Lookup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grounds {
     /// The authority that published the key.
-    pub authority: Rc<str>,
+    pub authority: Arc<str>,
     /// The key.
-    pub key: Rc<TrustedKey>,
+    pub key: Arc<TrustedKey>,
     /// When the authority's keys get too old to be trusted.
     pub until: UnixTime,
 }
@@ -58,7 +58,7 @@ impl KeyStore {
     pub fn replace(&mut self, key_sets: &KeySets) {
         let mut held = std::mem::take(&mut self.sets);
         let stored = key_sets.key_sets.iter().map(|set| {
-            let mut keys: HashMap<String, Rc<TrustedKey>> = HashMap::new();
+            let mut keys: HashMap<String, Arc<TrustedKey>> = HashMap::new();
             let mut ambiguous = Vec::new();
             for key in set.keys.iter().filter_map(|jwk| TrustedKey::from_jwk(jwk).ok()) {
                 match keys.get(&key.kid) {
@@ -66,7 +66,7 @@ impl KeyStore {
                     Some(other) if **other != key => ambiguous.push(key.kid),
                     Some(_) => {}
                     None => {
-                        keys.insert(key.kid.clone(), Rc::new(key));
+                        keys.insert(key.kid.clone(), Arc::new(key));
                     }
                 }
             }

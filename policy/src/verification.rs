@@ -5,7 +5,7 @@
 //! holds, and the broker, with its own. What follows from a missing key is theirs to say; so is what
 //! a good token may do.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use crate::{
     claims::{Claims, Kind},
@@ -48,7 +48,7 @@ pub enum Stop {
     /// The authority has no such key, as far as is known.
     UnknownKey {
         /// The authority to ask for newer keys.
-        authority: Rc<str>,
+        authority: Arc<str>,
     },
     /// The tenant's authority has no keys that are young enough.
     NoKeys,

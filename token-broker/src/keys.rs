@@ -14,6 +14,7 @@ use contract::{
     ErrorKind, Jwk, KeySet, KeySetState, KeySets, KeysRefresh, TypedError,
     route::{KEY_LIFETIME_SECONDS, REFRESH_INTERVAL_SECONDS},
 };
+use policy::key_store::KeyStore;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -47,7 +48,12 @@ pub struct Keys {
     metrics: Arc<Metrics>,
     /// Told of each good fetch.
     changed: Arc<Notify>,
+    /// What tokens are judged by, and what it was made of.
+    trusted: Mutex<Option<(Vec<Stamp>, Arc<KeyStore>)>>,
 }
+
+/// Which of an authority's keys: how many good fetches there were, and whether they are young enough.
+type Stamp = (u64, bool);
 
 /// One authority's keys.
 struct Holding {
@@ -79,6 +85,8 @@ struct Fetched {
 #[derive(Default)]
 struct Kept {
     keys: Vec<Jwk>,
+    /// Counts the good fetches.
+    generation: u64,
     fetched: Option<Fetched>,
     failed: bool,
     fetching: bool,
@@ -118,8 +126,15 @@ impl Keys {
         let kept = snapshot.map_or_else(Vec::new, |snapshot| {
             keeping::load(snapshot, &authorities, clock.unix_now(), &metrics)
         });
-        let changed = Arc::default();
-        let none = Self { authorities: Vec::new(), transport, recoveries, clock, metrics, changed };
+        let none = Self {
+            authorities: Vec::new(),
+            transport,
+            recoveries,
+            clock,
+            metrics,
+            changed: Arc::default(),
+            trusted: Mutex::default(),
+        };
         none.with(authorities, kept)
     }
 
@@ -153,6 +168,7 @@ impl Keys {
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             changed: Arc::clone(&self.changed),
+            trusted: Mutex::default(),
         }
     }
 
@@ -213,6 +229,29 @@ impl Keys {
             })
             .collect();
         KeySets { key_sets }
+    }
+
+    /// Everything that is known now, as tokens are judged by it: made once for each change, since
+    /// whoever shows a token, good or not, makes the broker look.
+    pub fn trusted(&self) -> Arc<KeyStore> {
+        let (now, unix_now) = (Instant::now(), self.clock.unix_now());
+        // Before the keys are read: at worst newer ones are made again.
+        let stamp = |slot: &Slot| {
+            let kept = slot.kept();
+            (kept.generation, kept.age(now, unix_now).is_some())
+        };
+        let stamps: Vec<Stamp> = self.slots().map(stamp).collect();
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, keys)) = trusted.as_ref()
+            && *of == stamps
+        {
+            return Arc::clone(keys);
+        }
+        let mut keys = KeyStore::default();
+        keys.replace(&self.sets());
+        let keys = Arc::new(keys);
+        *trusted = Some((stamps, Arc::clone(&keys)));
+        keys
     }
 
     /// Fetches the keys of an authority anew, once for all who ask at the same time, and at most

@@ -4,7 +4,7 @@
 //! A key that the broker does not have is asked for once, within the limit that there is for
 //! everybody; what cannot be decided is never valid.
 
-use contract::{ErrorKind, KeySets, KeysRefresh};
+use contract::{ErrorKind, KeysRefresh};
 use policy::{
     claims::Kind,
     decision::Reason,
@@ -47,13 +47,13 @@ pub async fn validate(
     keys: &Keys,
     now: u64,
 ) -> Result<Valid, Reason> {
-    let (issuer, kid) = match judge(token, callers, &keys.sets(), now) {
+    let (issuer, kid) = match judge(token, callers, &keys.trusted(), now) {
         Ok(valid) => return Ok(valid),
         Err(Stop::Refused(reason)) => return Err(reason),
         Err(Stop::UnknownKey { authority, kid }) => (authority, kid),
     };
     match keys.refresh(&KeysRefresh { issuer, kid }).await {
-        Ok(sets) => judge(token, callers, &sets, now).map_err(|stop| match stop {
+        Ok(_fetched) => judge(token, callers, &keys.trusted(), now).map_err(|stop| match stop {
             Stop::Refused(reason) => reason,
             Stop::UnknownKey { .. } => Reason::KeyUnknown,
         }),
@@ -64,12 +64,10 @@ pub async fn validate(
 }
 
 /// As the filter judges; and the scopes, which are the rule here.
-fn judge(token: &[u8], callers: &Callers, sets: &KeySets, now: u64) -> Result<Valid, Stop> {
+fn judge(token: &[u8], callers: &Callers, keys: &KeyStore, now: u64) -> Result<Valid, Stop> {
     let token = UnverifiedToken::parse(token)?;
-    let mut keys = KeyStore::default();
-    keys.replace(sets);
     let judged =
-        verification::judge(&token, &callers.accepted, &keys, UnixTime(now), &signature::verify);
+        verification::judge(&token, &callers.accepted, keys, UnixTime(now), &signature::verify);
     let Judged { claims, kind, .. } = judged.map_err(|stop| match stop {
         verification::Stop::Refused { reason, .. } => Stop::Refused(reason),
         verification::Stop::NoKeys => Stop::Refused(Reason::KeysUnavailable),

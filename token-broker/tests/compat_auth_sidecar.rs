@@ -1,5 +1,7 @@
 //! The endpoints of Microsoft's auth sidecar, as its clients see them.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::HeaderMap;
 use serde_json::{Value, json};
@@ -171,6 +173,28 @@ async fn a_new_key_is_fetched_for_the_token_that_names_it() {
     let unknown = SigningKey::new(1, "k9", ISSUER).token(&claims());
     assert_eq!(sidecar.refused("/Validate", &unknown).await, (401, "key_unknown".to_owned()));
     assert_eq!(sidecar.broker.entra.count(Endpoint::Keys), fetched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_are_made_ready_once_for_each_change_and_grow_old_all_the_same() {
+    let sidecar = Sidecar::start().await;
+    let entra = &sidecar.broker.entra;
+    let trusted = || sidecar.broker.state.serving().keys.trusted();
+    let first = trusted();
+    for token in [signed(&claims()), "a.b".to_owned(), signed(&changed("exp", START - 61))] {
+        sidecar.with_token("/Validate", &token).await;
+        assert!(Arc::ptr_eq(&first, &trusted()));
+    }
+    entra.keys(vec![key(2, "k2")]);
+    let token = SigningKey::new(2, "k2", ISSUER).token(&claims());
+    assert_eq!(sidecar.with_token("/Validate", &token).await.0, 200);
+    assert!(!Arc::ptr_eq(&first, &trusted()));
+    // The one that was withdrawn is no longer good.
+    let withdrawn = signed(&claims());
+    assert_eq!(sidecar.refused("/Validate", &withdrawn).await, (401, "key_unknown".to_owned()));
+    entra.always(Endpoint::Keys, Some(Reply::Fail(TransportFailure::Timeout)));
+    pass(seconds(25 * 3_600)).await;
+    assert_eq!(sidecar.refused("/Validate", &token).await, (503, "keys_unavailable".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]

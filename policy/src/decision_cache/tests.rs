@@ -12,7 +12,7 @@ fn grounds(kid: &str) -> Grounds {
         cloud_instance_name: None,
         spki: vec![1],
     };
-    Grounds { authority: "a".into(), key: Rc::new(key), until: T.plus(86_400) }
+    Grounds { authority: "a".into(), key: std::sync::Arc::new(key), until: T.plus(86_400) }
 }
 
 fn verified() -> Verified {

@@ -43,7 +43,7 @@ fn grounds(store: &KeyStore, key_id: &str) -> Grounds {
 fn a_key_is_trusted_for_the_tenants_of_its_issuer() {
     let keys = vec![jwk("own", TENANT), jwk("all", "{tenantid}"), jwk("theirs", OTHER)];
     let store = one(keys);
-    let authority: Rc<str> = Cloud::Public.authority_issuer(TENANT).into();
+    let authority: Arc<str> = Cloud::Public.authority_issuer(TENANT).into();
     for kid in ["own", "all"] {
         let found = grounds(&store, kid);
         assert_eq!((found.key.kid.as_str(), &found.authority), (kid, &authority));

@@ -85,6 +85,7 @@ fn take(slot: &Slot, keys: Vec<Jwk>, unix_now: u64) -> Duration {
         tracing::info!(authority = slot.issuer, keys = keys.len(), "keys fetched");
     }
     kept.keys = keys;
+    kept.generation = kept.generation.wrapping_add(1);
     kept.fetched = Some(Fetched { at: Instant::now(), at_unix: unix_now, age: 0 });
     kept.failed = false;
     kept.fetching = false;
