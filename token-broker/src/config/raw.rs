@@ -195,12 +195,12 @@ pub struct RawAccess {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "a mapping with `cluster`")]
 pub struct RawPod {
-    /// Path of a projected token of the pod's service account, which gives namespace and service
+    /// Absolute path of a projected token of the pod's service account, which gives namespace and service
     /// account. Without it `/var/run/secrets/entra-pod/token`.
     pub token_file: Option<String>,
     /// The one audience of that token. Without it `entra-sidecar`.
     pub audience: Option<String>,
-    /// Path of the pod's labels as the Downward API writes them. Without it
+    /// Absolute path of the pod's labels as the Downward API writes them. Without it
     /// `/var/run/secrets/entra-pod/labels`.
     pub labels_file: Option<String>,
     /// Whose token it is, and what it is verified by. Required.
@@ -215,14 +215,14 @@ pub struct RawCluster {
     /// The issuer of the cluster's service account tokens, exactly: what
     /// `kubectl get --raw /.well-known/openid-configuration` calls `issuer`. Required.
     pub issuer: Option<String>,
-    /// Path of a file with the cluster's keys (`kubectl get --raw /openid/v1/jwks`), for pods that
-    /// cannot reach the API server. Without it the API server is asked, which is the one that the
+    /// Absolute path of a file with the cluster's keys (`kubectl get --raw /openid/v1/jwks`), for
+    /// pods that cannot reach the API server. Without it the API server is asked, which is the one that the
     /// kubelet names in `KUBERNETES_SERVICE_HOST`.
     pub keys_file: Option<String>,
-    /// PEM file with the authority of the API server's certificate, the only one that is trusted
+    /// Absolute path of a PEM file with the authority of the API server's certificate, the only one that is trusted
     /// for it. Without it `/var/run/secrets/entra-pod/ca.crt`.
     pub ca_file: Option<String>,
-    /// Path of a token for the API server. Without it `/var/run/secrets/entra-pod/api-token`.
+    /// Absolute path of a token for the API server. Without it `/var/run/secrets/entra-pod/api-token`.
     pub token_file: Option<String>,
 }
 
@@ -309,7 +309,7 @@ pub struct RawManagedIdentityEndpoint {
     pub identities: Option<Vec<Option<String>>>,
     /// Which of them a request gets that names none. Without it such a request is refused.
     pub default: Option<String>,
-    /// Path of the file with the value of `X-IDENTITY-HEADER`, which must not be readable by
+    /// Absolute path of the file with the value of `X-IDENTITY-HEADER`, which must not be readable by
     /// everyone. Without it the App Service form is not served.
     pub identity_header_file: Option<String>,
     /// `false`: the virtual machine's form is not served, so that only who knows the value of
