@@ -1,8 +1,9 @@
 //! What Entra refuses for one user, and what that is for the others.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use contract::{ErrorKind, IssuedToken, TokenRequest, TypedError};
+use token_broker::config::{Config, Credential, SecretLocation, Source};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -118,4 +119,58 @@ async fn b08_when_entra_wants_fewer_calls_nobody_asks_for_as_long_as_it_said() {
         pass(seconds(pause)).await;
         exchanged(&broker, &assertion("carol", START + 2 * HOUR)).await.unwrap();
     }
+}
+
+/// The identity with these credentials, tried in order.
+fn with_credentials(directory: &Path, names: &[&str]) -> Config {
+    let file = |name: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, name).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let mut config = config();
+    let identity = config.identities.get_mut("default").unwrap();
+    let Source::Application { credentials, .. } = &mut identity.source else { unreachable!() };
+    *credentials = names
+        .iter()
+        .map(|name| match *name {
+            "secret" => Credential::Secret(SecretLocation::File(file(name))),
+            _ => Credential::ServiceAccount(file(name)),
+        })
+        .collect();
+    config
+}
+
+#[tokio::test(start_paused = true)]
+async fn b08_a_refused_assertion_may_be_the_applications_own_where_it_has_one() {
+    let refused = || Reply::error(400, "invalid_grant", 50_013);
+    let expired = || Reply::error(401, "invalid_client", 7_000_222);
+    let cases = [
+        (vec!["secret"], vec![refused()], ErrorKind::ClaimsChallenge),
+        (vec!["token"], vec![refused()], ErrorKind::Credential),
+        // With a proof that is no assertion it is the user's after all.
+        (vec!["token", "secret"], vec![refused(), refused()], ErrorKind::ClaimsChallenge),
+        (vec!["secret", "token"], vec![expired(), refused()], ErrorKind::Credential),
+    ];
+    for (credentials, replies, kind) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let config = with_credentials(directory.path(), &credentials);
+        let broker = Broker::with_config(&Entra::new(), &config);
+        broker.token(SCOPE).await.unwrap();
+        let calls = replies.len();
+        broker.entra.script(Endpoint::Token, replies);
+        let refused = exchanged(&broker, &user("alice")).await.unwrap_err();
+        assert_eq!(refused.kind, kind, "{credentials:?}");
+        assert_eq!(exchanges(&broker.entra), calls);
+        // It could still be that user's alone.
+        exchanged(&broker, &user("bob")).await.unwrap();
+    }
+    // The next credential may do.
+    let directory = tempfile::tempdir().unwrap();
+    let config = with_credentials(directory.path(), &["token", "secret"]);
+    let broker = Broker::with_config(&Entra::new(), &config);
+    broker.token(SCOPE).await.unwrap();
+    broker.entra.script(Endpoint::Token, [refused()]);
+    exchanged(&broker, &user("alice")).await.unwrap();
 }

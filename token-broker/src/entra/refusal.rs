@@ -35,11 +35,26 @@ struct ErrorAnswer {
     claims: Option<String>,
 }
 
-/// What a non-200 answer means, to a request on behalf of a user or to one of the application's own.
-pub fn read(answer: &Answer, on_behalf_of: bool) -> NoToken {
+/// Whose tokens a request carries that Entra checks the signature of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assertions {
+    /// At most the application's proof.
+    OfApplication,
+    /// The user's; an application that signs its proof itself is told with other codes.
+    OfUser,
+    /// The user's, and somebody else's that proves the application.
+    OfBoth,
+}
+
+/// What a non-200 answer means, to a request with these assertions.
+pub fn read(answer: &Answer, assertions: Assertions) -> NoToken {
     let body: ErrorAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
-    // The same code for the application's federated token and for a user's.
-    let of_user = on_behalf_of && body.error_codes.contains(&ASSERTION_REFUSED);
+    // The same code for the application's federated token and for a user's. Where both are there
+    // it is taken for the application's: the filter has verified the user's, and a person who signs
+    // in again would not mend it. But it is not certain, so it holds for nobody else.
+    let unsigned = body.error_codes.contains(&ASSERTION_REFUSED);
+    let of_user = unsigned && assertions == Assertions::OfUser;
+    let uncertain = unsigned && assertions == Assertions::OfBoth;
     let unmatched = body.error_codes.iter().any(|code| FEDERATION_UNMATCHED.contains(code));
     // Entra tells loops by the user's token: whoever makes one is the only one in it.
     let looping = body.error_codes.contains(&LOOP);
@@ -47,7 +62,7 @@ pub fn read(answer: &Answer, on_behalf_of: bool) -> NoToken {
     let of_credential =
         error.kind == ErrorKind::Credential || (error.kind == ErrorKind::Config && unmatched);
     let reach = match error.kind {
-        _ if looping => Reach::Asker,
+        _ if looping || uncertain => Reach::Asker,
         ErrorKind::Throttled => Reach::Identity,
         _ if of_credential => Reach::Identity,
         _ => Reach::Asker,
@@ -236,7 +251,7 @@ mod tests {
     }
 
     fn app(answer: &Answer) -> TypedError {
-        *read(answer, false).error
+        *read(answer, Assertions::OfApplication).error
     }
 
     #[test]
@@ -342,21 +357,33 @@ mod tests {
         ];
         for (code, expected) in cases {
             let body = format!(r#"{{"error":"invalid_request","error_codes":[{code}]}}"#);
-            assert_eq!(read(&answer(400, &body), false).of_credential, expected, "{code}");
+            assert_eq!(
+                read(&answer(400, &body), Assertions::OfApplication).of_credential,
+                expected,
+                "{code}"
+            );
         }
-        assert!(!read(&answer(503, ""), false).of_credential);
+        assert!(!read(&answer(503, ""), Assertions::OfApplication).of_credential);
     }
 
     #[test]
-    fn a_users_refused_token_is_the_users_to_renew() {
+    fn a_users_refused_token_is_the_users_to_renew_unless_the_application_proves_itself_so() {
         let body = r#"{"error":"invalid_grant","error_codes":[50013]}"#;
-        let refused = read(&answer(400, body), true);
+        let refused = read(&answer(400, body), Assertions::OfUser);
         assert_eq!(
             (refused.error.kind, refused.of_credential),
             (ErrorKind::ClaimsChallenge, false)
         );
         assert!(refused.error.error.starts_with("invalid_grant AADSTS50013: the user's token"));
-        assert_eq!(read(&answer(400, body), false).error.kind, ErrorKind::Credential);
+        for (assertions, reach) in
+            [(Assertions::OfApplication, Reach::Identity), (Assertions::OfBoth, Reach::Asker)]
+        {
+            let refused = read(&answer(400, body), assertions);
+            assert_eq!(
+                (refused.error.kind, refused.of_credential, refused.reach),
+                (ErrorKind::Credential, true, reach)
+            );
+        }
     }
 
     #[test]

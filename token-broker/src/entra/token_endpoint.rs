@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::refusal;
+use super::refusal::{self, Assertions};
 use crate::{
     config::Application,
     failure::{NoToken, failure, retry_in},
@@ -40,8 +40,10 @@ const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 pub enum Proof {
     /// A client secret.
     Secret(Secret),
-    /// A signed assertion; for federation somebody else's token.
+    /// An assertion that it has signed itself.
     Assertion(Secret),
+    /// Somebody else's token, whom the application trusts.
+    Federated(Secret),
 }
 
 /// A token as Entra gave it.
@@ -91,13 +93,23 @@ pub async fn ask(
                 Acquired { access_token, life, refresh_in, correlation_id }
             })
         }
-        Ok(answer) => Err(refusal::read(&answer, wanted.assertion.is_some())),
+        Ok(answer) => Err(refusal::read(&answer, Assertions::of(wanted, proof))),
         Err(failed) => Err(unreachable_entra(&failed).into()),
     };
     outcome.map_err(|mut refused| {
         refused.error.correlation_id.get_or_insert(correlation_id);
         refused
     })
+}
+
+impl Assertions {
+    fn of(wanted: Wanted<'_>, proof: &Proof) -> Self {
+        match (wanted.assertion, proof) {
+            (None, _) => Self::OfApplication,
+            (Some(_), Proof::Federated(_)) => Self::OfBoth,
+            (Some(_), Proof::Secret(_) | Proof::Assertion(_)) => Self::OfUser,
+        }
+    }
 }
 
 fn request(
@@ -117,7 +129,7 @@ fn request(
     };
     match proof {
         Proof::Secret(secret) => form.append_pair("client_secret", secret.expose()),
-        Proof::Assertion(assertion) => form
+        Proof::Assertion(assertion) | Proof::Federated(assertion) => form
             .append_pair("client_assertion_type", JWT_BEARER)
             .append_pair("client_assertion", assertion.expose()),
     };

@@ -20,8 +20,8 @@ impl Presented {
     }
 
     /// A token of somebody whom the application trusts, sent as it is.
-    pub(super) fn assertion(token: Secret) -> Self {
-        Self { proof: Proof::Assertion(token.clone()), material: token }
+    pub(super) fn federated(token: Secret) -> Self {
+        Self { proof: Proof::Federated(token.clone()), material: token }
     }
 }
 

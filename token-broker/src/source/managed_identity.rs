@@ -77,7 +77,7 @@ impl AsCredential {
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
         let usable = held.as_ref().filter(|held| now < held.until && unix_now < held.until_unix);
         if let Some(usable) = usable.filter(|usable| refused != Some(&usable.token)) {
-            return Ok(Presented::assertion(usable.token.clone()));
+            return Ok(Presented::federated(usable.token.clone()));
         }
         *held = None;
         let wanted = Wanted { scope: &self.scope, assertion: None, claims: None };
@@ -89,7 +89,7 @@ impl AsCredential {
             until: crate::time::later(now, use_for),
             until_unix: unix_now.saturating_add(use_for.as_secs()),
         });
-        Ok(Presented::assertion(acquired.access_token))
+        Ok(Presented::federated(acquired.access_token))
     }
 }
 

@@ -21,7 +21,7 @@ impl ServiceAccount {
 
 impl Credential for ServiceAccount {
     fn present(&self) -> Boxed<'_, Result<Presented, NoToken>> {
-        Box::pin(async { self.0.read().await.map(Presented::assertion).map_err(NoToken::local) })
+        Box::pin(async { self.0.read().await.map(Presented::federated).map_err(NoToken::local) })
     }
 
     fn fingerprint(&self) -> Boxed<'_, Option<Fingerprint>> {
