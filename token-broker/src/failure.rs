@@ -28,6 +28,8 @@ pub struct NoToken {
 pub enum Reach {
     /// Nobody else: what one user can cause must not keep others from their tokens.
     Asker,
+    /// Whoever asks for the same scope.
+    Scope,
     /// Everybody, whatever the identity is asked for.
     Identity,
 }

@@ -317,11 +317,13 @@ async fn b08_each_refusal_is_asked_again_as_the_table_says() {
         (Reply::error(400, "invalid_grant", 50_013), ErrorKind::ClaimsChallenge, 2),
         (Reply::error(400, "invalid_grant", 65_001), ErrorKind::ClaimsChallenge, 2),
         (Reply::error(400, "invalid_grant", 50_057), ErrorKind::Disabled, 2),
-        (Reply::error(400, "invalid_resource", 500_011), ErrorKind::Config, 2),
         (Reply::error(400, "invalid_grant", 50_196), ErrorKind::Throttled, 2),
         // Not about the user: asked for no other one either.
         (Reply::error(401, "invalid_client", 7_000_222), ErrorKind::Credential, 1),
         (Reply::error(401, "invalid_client", 700_213), ErrorKind::Config, 1),
+        (Reply::error(400, "unauthorized_client", 700_016), ErrorKind::Config, 1),
+        (Reply::error(401, "invalid_client", 7_000_112), ErrorKind::Disabled, 1),
+        (Reply::error(400, "invalid_resource", 500_011), ErrorKind::Config, 1),
         (Reply::error(429, "x", 90_055).with_header("retry-after", "100"), ErrorKind::Throttled, 1),
     ];
     for (reply, kind, calls) in cases {

@@ -3,14 +3,15 @@
 use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use contract::{ErrorKind, IssuedToken, TokenRequest, TypedError};
+use serde_json::json;
 use token_broker::config::{Config, Credential, SecretLocation, Source};
 use tokio::task::JoinHandle;
 
 use crate::{
     on_behalf_of::{
-        HOUR, USER_READ, assertion, config, delegated, exchanged, exchanges, started, user,
+        HOUR, ORDERS, USER_READ, assertion, config, delegated, exchanged, exchanges, started, user,
     },
-    support::{Broker, Endpoint, Entra, Reply, SCOPE, START, issue, pass, seconds},
+    support::{Broker, Endpoint, Entra, Reply, SCOPE, START, ask, get, issue, pass, seconds},
 };
 
 #[tokio::test(start_paused = true)]
@@ -173,4 +174,60 @@ async fn b08_a_refused_assertion_may_be_the_applications_own_where_it_has_one() 
     broker.token(SCOPE).await.unwrap();
     broker.entra.script(Endpoint::Token, [refused()]);
     exchanged(&broker, &user("alice")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn b08_what_is_wrong_with_the_application_or_the_resource_is_so_for_every_user() {
+    // Whether it is so for another scope.
+    for (code, all) in
+        [(7_000_112, true), (700_016, true), (90_002, true), (500_011, false), (70_011, false)]
+    {
+        let broker = started().await;
+        broker.entra.script(Endpoint::Token, [Reply::error(400, "unauthorized_client", code)]);
+        for number in 0..50 {
+            exchanged(&broker, &user(&format!("u{number}"))).await.unwrap_err();
+        }
+        assert_eq!(exchanges(&broker.entra), 1, "{code}");
+        let other = broker.issue(&delegated(ORDERS, &user("alice"))).await;
+        assert_eq!(other.is_err(), all, "{code}");
+        let (_, _, page) = ask(&broker.admin(), get("/")).await;
+        assert!(page.contains(&format!("AADSTS{code}")), "{page}");
+        // And is asked again, when it is time.
+        pass(seconds(661)).await;
+        exchanged(&broker, &user("bob")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b08_when_the_application_is_disabled_its_users_tokens_are_no_longer_used() {
+    let broker = started().await;
+    broker.entra.life(json!(HOUR), Some(json!(600)));
+    for name in ["alice", "bob"] {
+        exchanged(&broker, &user(name)).await.unwrap();
+    }
+    broker.entra.script(Endpoint::Token, [Reply::error(401, "invalid_client", 7_000_112)]);
+    exchanged(&broker, &user("carol")).await.unwrap_err();
+    for name in ["alice", "bob"] {
+        let refused = exchanged(&broker, &user(name)).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Disabled);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b08_a_verdict_on_the_one_who_tries_shows_that_the_application_is_accepted() {
+    let broker = started().await;
+    broker.entra.delay(seconds(2));
+    broker.entra.script(
+        Endpoint::Token,
+        [
+            Reply::error(429, "x", 90_055).with_header("retry-after", "10"),
+            Reply::error(400, "invalid_grant", 53_003),
+        ],
+    );
+    exchanged(&broker, &user("alice")).await.unwrap_err();
+    pass(seconds(11)).await;
+    let blocked = asking(&broker, "mallory");
+    // Not one after the other.
+    assert_eq!(wave(&broker, "u", 7).await, 7);
+    assert_eq!(blocked.await.unwrap().unwrap_err().kind, ErrorKind::ClaimsChallenge);
 }

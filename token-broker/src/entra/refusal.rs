@@ -58,16 +58,29 @@ pub fn read(answer: &Answer, assertions: Assertions) -> NoToken {
     let unmatched = body.error_codes.iter().any(|code| FEDERATION_UNMATCHED.contains(code));
     // Entra tells loops by the user's token: whoever makes one is the only one in it.
     let looping = body.error_codes.contains(&LOOP);
+    let codes = body.error_codes.clone();
     let error = refused(answer, body, of_user);
     let of_credential =
         error.kind == ErrorKind::Credential || (error.kind == ErrorKind::Config && unmatched);
-    let reach = match error.kind {
-        _ if looping || uncertain => Reach::Asker,
+    let alone = looping || uncertain;
+    let reach = if alone { Reach::Asker } else { reach(&error, of_credential, &codes) };
+    NoToken { error: Box::new(error), of_credential, pace: Pace::ByKind, reach }
+}
+
+/// What is about the application or the resource is so for every user. Of what is not known it is
+/// not taken to be so: one user could keep the others from their tokens with it.
+fn reach(refused: &TypedError, of_credential: bool, codes: &[u64]) -> Reach {
+    let code = codes.iter().find(|code| kind_of_code(**code).is_some());
+    match refused.kind {
         ErrorKind::Throttled => Reach::Identity,
         _ if of_credential => Reach::Identity,
+        ErrorKind::Config | ErrorKind::Disabled => match code {
+            Some(70001 | 7_000_112 | 700_016 | 90002 | 7_000_218 | 9_001_023) => Reach::Identity,
+            Some(50001 | 70011 | 500_011 | 700_022) => Reach::Scope,
+            _ => Reach::Asker,
+        },
         _ => Reach::Asker,
-    };
-    NoToken { error: Box::new(error), of_credential, pace: Pace::ByKind, reach }
+    }
 }
 
 fn refused(answer: &Answer, body: ErrorAnswer, of_user: bool) -> TypedError {
@@ -364,6 +377,38 @@ mod tests {
             );
         }
         assert!(!read(&answer(503, ""), Assertions::OfApplication).of_credential);
+    }
+
+    #[test]
+    fn what_one_user_can_cause_is_no_refusal_of_another() {
+        let known: Vec<u64> =
+            (50_000..100_000).chain(500_000..1_100_000).chain(7_000_000..9_100_000).collect();
+        let mut reaches = [(Reach::Asker, vec![]), (Reach::Scope, vec![])];
+        for code in known.into_iter().filter(|code| kind_of_code(*code).is_some()) {
+            let body = format!(r#"{{"error":"invalid_grant","error_codes":[{code}]}}"#);
+            let reach = read(&answer(400, &body), Assertions::OfUser).reach;
+            for (of, codes) in &mut reaches {
+                if *of == reach {
+                    codes.push(code);
+                }
+            }
+        }
+        let [(_, asker), (_, scope)] = reaches;
+        assert_eq!(scope, [50_001, 70_011, 500_011, 700_022]);
+        assert_eq!(
+            asker,
+            [
+                50_013, 50_033, 50_057, 50_072, 50_074, 50_076, 50_078, 50_079, 50_087, 50_097,
+                50_105, 50_131, 50_132, 50_133, 50_158, 50_173, 50_196, 53_000, 53_001, 53_002,
+                53_003, 53_004, 65_001, 70_008, 70_043, 90_006, 90_012, 90_024, 90_033, 90_090,
+                500_133, 530_032, 700_020, 700_082, 700_084
+            ]
+        );
+        // Not known, whatever it is called.
+        for error in ["invalid_grant", "invalid_resource", "something_new"] {
+            let body = format!(r#"{{"error":"{error}","error_codes":[1]}}"#);
+            assert_eq!(read(&answer(400, &body), Assertions::OfUser).reach, Reach::Asker);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod quiet;
 use assertion::Assertion;
 pub(super) use cache::Cache;
 use cache::{Flight, Found, Kept, Key, Refused};
-use quiet::{Quiet, Stage};
+use quiet::{Quiets, Stage};
 
 use super::{Tokens, WAIT, Waited, held::Times, renewal, slow};
 use crate::{
@@ -74,7 +74,7 @@ pub(super) struct Delegated {
     recoveries: watch::Receiver<u64>,
     /// Tells its entries from those of others, also of one with the same name that it followed.
     number: u32,
-    quiet: Mutex<Quiet>,
+    quiets: Mutex<Quiets>,
     turns: Semaphore,
     /// Of those who have a turn, whose exchange is to show whether a refusal is over.
     trial: AsyncMutex<()>,
@@ -112,7 +112,7 @@ impl Delegated {
             cache: Arc::clone(&among.on_behalf_of),
             recoveries: among.recoveries.clone(),
             number: among.on_behalf_of.number(),
-            quiet: Mutex::default(),
+            quiets: Mutex::default(),
             turns: Semaphore::new(MAX_EXCHANGES),
             trial: AsyncMutex::default(),
             clock: Arc::clone(&among.clock),
@@ -146,7 +146,9 @@ impl Delegated {
             let (now, unix_now) = (Instant::now(), self.clock.unix_now());
             let mut flight = match self.cache.find(&key, self.recoveries(), now, unix_now) {
                 Found::Held(kept) => {
-                    if unix_now >= kept.times.refresh_on && self.quiet().standing(now).is_none() {
+                    if unix_now >= kept.times.refresh_on
+                        && self.quiets().standing(place.scope, now).is_none()
+                    {
                         // Nobody waits for it: what is held serves until then.
                         self.start(key, place, &read, assertion);
                     }
@@ -157,9 +159,9 @@ impl Delegated {
                 Found::Nothing => {
                     // One that waited has had its exchange.
                     if let Waited::Yes = waited {
-                        return Err(self.quiet().standing(now).unwrap_or_else(slow));
+                        return Err(self.quiets().standing(place.scope, now).unwrap_or_else(slow));
                     }
-                    if let Some(refused) = self.quiet().standing(now) {
+                    if let Some(refused) = self.quiets().standing(place.scope, now) {
                         return Err(refused);
                     }
                     match self.start(key, place, &read, assertion) {
@@ -202,7 +204,7 @@ impl Delegated {
         let mut trial = None;
         let credential = loop {
             let credential = self.source.credential().await;
-            let stage = self.quiet().stage(credential.as_ref(), Instant::now());
+            let stage = self.quiets().stage(place.scope, credential.as_ref(), Instant::now());
             match stage {
                 Stage::Shut => return,
                 Stage::Trial if trial.is_none() => trial = Some(self.trial.lock().await),
@@ -250,7 +252,7 @@ impl Delegated {
             life_seconds = capped.as_secs(),
             "token acquired on behalf of a user"
         );
-        self.quiet().end(asked);
+        self.quiets().end(key.scope, asked);
         let times = Times {
             life: capped,
             asked,
@@ -271,13 +273,19 @@ impl Delegated {
         asked: Instant,
     ) {
         let (now, unix_now) = (Instant::now(), self.clock.unix_now());
-        // What is wrong with the application, or too much for Entra, is so for every user.
-        if refused.reach == Reach::Identity {
-            let failures = self.quiet().failures(asked);
-            let until = later(now, renewal::pause(&refused, failures));
+        if refused.reach == Reach::Identity && refused.error.kind == ErrorKind::Disabled {
+            // The application itself is: what it holds for users is no longer handed out.
+            self.cache.forget(self.number);
+        }
+        if let Some(quiet) = self.quiets().of(refused.reach, key.scope) {
+            let until = later(now, renewal::pause(&refused, quiet.failures(asked)));
             self.log(scope, &refused, until);
-            self.quiet().begin(refused, asked, until, credential, now);
+            quiet.begin(refused, asked, until, credential, now);
             return;
+        }
+        if refresh::is_verdict(refused.error.kind) {
+            // Entra has judged the user, and so has accepted the application.
+            self.quiets().end(key.scope, asked);
         }
         let failures = self.cache.failures(&key).saturating_add(1);
         let pause = renewal::pause(&refused, failures);
@@ -330,7 +338,7 @@ impl Delegated {
 
     /// What keeps every user from a token now.
     pub(super) fn refused(&self) -> Option<TypedError> {
-        self.quiet().standing(Instant::now())
+        self.quiets().any(Instant::now())
     }
 
     /// How often Entra has answered again by now. What failed in passing before that is forgotten.
@@ -338,8 +346,8 @@ impl Delegated {
         *self.recoveries.borrow()
     }
 
-    fn quiet(&self) -> MutexGuard<'_, Quiet> {
-        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
+    fn quiets(&self) -> MutexGuard<'_, Quiets> {
+        self.quiets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,19 +1,72 @@
 //! What keeps an identity from exchanging any user's token for a while: Entra wants fewer calls, or
-//! does not accept the application. Pure: time is an argument.
+//! does not accept the application, or has no such resource. Pure: time is an argument.
 //!
 //! Exchanges of many users are under way at one time, so their ends come in any order. What one
 //! learned counts from when it came; what was asked before that is of the same burst, and says
 //! nothing about the time since.
 
+use std::collections::BTreeMap;
+
 use contract::{ErrorKind, TypedError};
 use tokio::time::Instant;
 
 use crate::{
-    failure::{NoToken, retry_in},
+    failure::{NoToken, Reach, retry_in},
     refresh::LOOK,
     source::Fingerprint,
     time::later,
 };
+
+/// An identity's refusals that stand for all users.
+#[derive(Default)]
+pub(super) struct Quiets {
+    identity: Quiet,
+    /// Only those of scopes, which leave the others alone.
+    scopes: BTreeMap<u16, Quiet>,
+}
+
+impl Quiets {
+    /// As [`Quiet::standing`], for a scope.
+    pub(super) fn standing(&self, scope: u16, now: Instant) -> Option<TypedError> {
+        let of_scope = || self.scopes.get(&scope).and_then(|quiet| quiet.standing(now));
+        self.identity.standing(now).or_else(of_scope)
+    }
+
+    /// Any that stands, for the status page.
+    pub(super) fn any(&self, now: Instant) -> Option<TypedError> {
+        let of_scopes = || self.scopes.values().find_map(|quiet| quiet.standing(now));
+        self.identity.standing(now).or_else(of_scopes)
+    }
+
+    /// As [`Quiet::stage`], for a scope.
+    pub(super) fn stage(
+        &mut self,
+        scope: u16,
+        credential: Option<&Fingerprint>,
+        now: Instant,
+    ) -> Stage {
+        let of_scope = self.scopes.get_mut(&scope);
+        let of_scope = of_scope.map_or(Stage::Open, |quiet| quiet.stage(credential, now));
+        self.identity.stage(credential, now).max(of_scope)
+    }
+
+    /// What a refusal belongs to; nothing where it is one user's.
+    pub(super) fn of(&mut self, reach: Reach, scope: u16) -> Option<&mut Quiet> {
+        match reach {
+            Reach::Asker => None,
+            Reach::Scope => Some(self.scopes.entry(scope).or_default()),
+            Reach::Identity => Some(&mut self.identity),
+        }
+    }
+
+    /// As [`Quiet::end`], for a scope.
+    pub(super) fn end(&mut self, scope: u16, asked: Instant) {
+        self.identity.end(asked);
+        if let Some(of_scope) = self.scopes.get_mut(&scope) {
+            of_scope.end(asked);
+        }
+    }
+}
 
 /// Nothing, or a refusal that stands for all users.
 #[derive(Default)]
