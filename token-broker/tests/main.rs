@@ -38,6 +38,7 @@ mod managed_assertion;
 mod managed_identity;
 mod on_behalf_of;
 mod on_behalf_of_refusals;
+mod on_behalf_of_reload;
 mod peers;
 mod readiness;
 mod reload;

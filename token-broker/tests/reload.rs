@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// A mounted ConfigMap: the file is a link by way of `..data`, which the kubelet swaps.
-struct ConfigMap(tempfile::TempDir);
+pub(crate) struct ConfigMap(tempfile::TempDir);
 
 impl ConfigMap {
     fn new(text: &str) -> Self {
@@ -33,7 +33,7 @@ impl ConfigMap {
         self.0.path().join("broker.yaml")
     }
 
-    fn set(&self, text: &str) {
+    pub(crate) fn set(&self, text: &str) {
         let version = tempfile::tempdir_in(self.0.path()).unwrap().keep();
         std::fs::write(version.join("broker.yaml"), text).unwrap();
         let next = self.0.path().join("..data_tmp");
@@ -42,7 +42,7 @@ impl ConfigMap {
     }
 
     /// A configuration of identities, each with its scopes.
-    fn text(&self, identities: &[(&str, &str)]) -> String {
+    pub(crate) fn text(&self, identities: &[(&str, &str)]) -> String {
         config(self.0.path(), identities)
     }
 }
@@ -66,7 +66,7 @@ fn config(directory: &Path, identities: &[(&str, &str)]) -> String {
 }
 
 /// Runs `check` beside a broker that follows a ConfigMap with one identity, `default`.
-async fn following(check: impl AsyncFnOnce(&ConfigMap, &Broker)) {
+pub(crate) async fn following(check: impl AsyncFnOnce(&ConfigMap, &Broker)) {
     let map = ConfigMap::new("");
     map.set(&map.text(&[("default", SCOPE)]));
     following_from(&map, check).await;

@@ -2,10 +2,11 @@
 //! no longer to be handed out.
 
 use contract::TokenRequest;
-use serde_json::Value;
+use serde_json::{Value, json};
+use token_broker::entra::claims::Capability;
 
 use crate::support::{
-    Broker, Endpoint, Entra, OTHER_SCOPE, Reply, SCOPE, ask, pass, post, request, seconds,
+    Broker, Endpoint, Entra, OTHER_SCOPE, Reply, SCOPE, ask, config, pass, post, request, seconds,
 };
 
 async fn asked(broker: &Broker, request: &TokenRequest) -> (u16, Value) {
@@ -64,13 +65,44 @@ async fn b09_a_second_that_comes_twice_brings_no_old_answer_back() {
 
 #[tokio::test(start_paused = true)]
 async fn b05_neither_claims_nor_an_assertion_is_answered_with_what_another_got() {
-    let broker = Broker::start(&Entra::new());
+    let mut config = config();
+    let identity = config.identities.get_mut("default").unwrap();
+    identity.capability = Capability::ClaimsChallenges;
+    identity.delegated_scopes = vec![SCOPE.to_owned()];
+    let broker = Broker::with_config(&Entra::new(), &config);
     token(&broker, SCOPE).await;
-    let mut on_behalf = request("default", SCOPE);
-    on_behalf.assertion = Some(contract::Secret::new("canary-assertion"));
+
+    // All within a second. The first answer is of a challenge, the next ones are judged, too: the
+    // token that is held by now is not the refused one.
+    let plain = TokenRequest { claims_challenges: true, ..request("default", SCOPE) };
+    let (_, refused) = asked(&broker, &plain).await;
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1800000000"}}}"#;
+    let challenged = TokenRequest {
+        claims: Some(claims.to_owned()),
+        refused: refused["token_hash"].as_str().map(str::to_owned),
+        ..plain
+    };
+    let (status, answered) = asked(&broker, &challenged).await;
+    assert_eq!(status, 200, "{answered}");
+    assert_ne!(answered["access_token"], refused["access_token"]);
     for _ in 0..2 {
-        assert_eq!(asked(&broker, &on_behalf).await.0, 403);
+        assert_eq!(asked(&broker, &challenged).await.1, answered);
     }
-    let unlisted = request("default", "https://graph.microsoft.com/Mail.Read");
-    assert_eq!(asked(&broker, &unlisted).await.0, 403);
+    let line = "claims_challenges_total{identity=\"default\",outcome=\"held\"} 2";
+    assert!(broker.state.metrics.text().contains(line), "{}", broker.state.metrics.text());
+
+    // Were a user's token the application's own, letter by letter, what became of the user's since
+    // would still be told.
+    let broker = Broker::with_config(&Entra::new(), &config);
+    let same = json!({"token_type": "Bearer", "access_token": "same", "expires_in": 3_600});
+    broker.entra.always(Endpoint::Token, Some(Reply::json(200, &same)));
+    token(&broker, SCOPE).await;
+    let of = |name| TokenRequest {
+        assertion: Some(crate::on_behalf_of::user(name)),
+        ..request("default", SCOPE)
+    };
+    assert_eq!(asked(&broker, &of("alice")).await.0, 200);
+    broker.entra.script(Endpoint::Token, [Reply::error(401, "invalid_client", 7_000_112)]);
+    assert_eq!(asked(&broker, &of("bob")).await.0, 403);
+    assert_eq!(asked(&broker, &of("alice")).await.0, 403);
 }

@@ -78,8 +78,9 @@ impl Tokens {
         let mut written = Vec::with_capacity(length);
         serde_json::to_writer(&mut written, token)?;
         let written = Bytes::from(written);
-        let TokenRequest { identity, scope, claims, refused, assertion, .. } = request;
-        if claims.is_some() || refused.is_some() || assertion.is_some() {
+        let TokenRequest { identity, scope, claims, assertion, .. } = request;
+        // `refused` is not without `claims`: that is malformed.
+        if claims.is_some() || assertion.is_some() {
             return Ok(written);
         }
         let slots = self.identities.get(identity).and_then(|held| held.scopes.get(scope));
