@@ -40,9 +40,9 @@ use crate::{
     time::{Clock, later},
 };
 
-/// Exchanges of one identity that are asked of Entra at one time. The others wait for their turn, and
-/// then look at what the first have learned: of 200 users who come together few present a credential
-/// that Entra refuses.
+/// Exchanges of one identity that are asked of Entra at one time. The others wait for their turn,
+/// and then look at what the first have learned: of 200 users who come together few present a
+/// credential that Entra refuses.
 const MAX_EXCHANGES: usize = 8;
 
 /// For what an application may act on behalf of its users.
