@@ -65,7 +65,7 @@ fn mounted(pod: &mut Value, container: &str, volume: &str, path: &str) {
 
 type Change = fn(&mut Value);
 
-const CHANGES: [(&str, Change, &str); 14] = [
+const CHANGES: [(&str, Change, &str); 15] = [
     (
         "istio-init may fail",
         |pod| {
@@ -137,6 +137,15 @@ const CHANGES: [(&str, Change, &str); 14] = [
             push(&mut ours(pod, "token-broker")["env"], server);
         },
         "token-broker's environment leads it to another API server",
+    ),
+    (
+        "another pod's unique id for the broker",
+        |pod| {
+            let broker = ours(pod, "token-broker")["env"].as_array_mut().unwrap();
+            let uid = broker.iter_mut().find(|e| e["name"] == "POD_UID").unwrap();
+            *uid = json!({"name": "POD_UID", "value": "71c2"});
+        },
+        "token-broker's environment is not the template's word on which pod it is",
     ),
     (
         "another pod's name",

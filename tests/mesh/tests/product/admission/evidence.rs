@@ -27,6 +27,8 @@ fn a_pod_that_brings_its_own_word_on_what_it_is_is_refused() {
     judged(&merged(good(), &proves)).unwrap();
     judged(&merged(good(), &ours)).unwrap();
     let written = json!({"configMap": {"name": "mine", "items": [{"key": "l", "path": "labels"}]}});
+    let mut two = root.clone();
+    two["configMap"]["items"].as_array_mut().unwrap().push(json!({"key": "l", "path": "more"}));
     let secret = json!({"secret": {"name": "mine"}});
     let message = "the volume entra-pod is not the template's";
     refused(&[
@@ -38,6 +40,12 @@ fn a_pod_that_brings_its_own_word_on_what_it_is_is_refused() {
         ),
         ("a token for another", volume(json!([token("token", "other"), api, root, pods])), message),
         ("an authority of its own", volume(json!([own, api, authority("mine"), pods])), message),
+        (
+            "all that the authority's map holds",
+            volume(json!([own, api, {"configMap": {"name": "kube-root-ca.crt"}}, pods])),
+            message,
+        ),
+        ("more of the authority's map", volume(json!([own, api, two, pods])), message),
         ("no labels", volume(json!([own, api, root])), message),
         ("something more", volume(json!([own, api, root, pods, secret])), message),
         (
