@@ -167,7 +167,8 @@ async fn a_refusal_is_one_users_and_an_outage_is_nobodys_fault() {
     for (case, scope, assertion, kind, code) in [
         ("no consent", MAIL, good.clone(), "claims_challenge", "65001"),
         ("blocked", PROFILE, of(&entra, &ada()).sign(), "disabled", "50057"),
-        ("not Entra's", PROFILE, stranger, "claims_challenge", "50013"),
+        // The filter lets none such through: it is taken for the application's federated token.
+        ("not Entra's", PROFILE, stranger, "credential", "50013"),
         ("for another API", PROFILE, elsewhere, "", "500131"),
     ] {
         let (status, refused) = ask(&socket, &request(scope, &assertion)).await;
