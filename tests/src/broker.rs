@@ -4,13 +4,15 @@
 //! and a certificate authority from a file.
 
 use std::{
+    fs::Permissions,
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -19,7 +21,10 @@ use tokio::{
 use crate::{
     client::{Answer, Connection, DEADLINE, Request},
     envoy::from_environment,
-    fake_entra::FakeEntra,
+    fake_entra::{
+        Cloud, FakeEntra,
+        sample::{self, Cluster},
+    },
     ports,
     process::Process,
 };
@@ -35,6 +40,31 @@ pub struct BrokerIdentity {
     pub token_file: PathBuf,
     /// What it may ask for.
     pub scope: String,
+}
+
+impl BrokerIdentity {
+    /// An application of the sample tenant that trusts the sample's workload, whose projected token
+    /// is put into the directory.
+    pub fn federated(
+        directory: &Path,
+        (entra, cluster): (&FakeEntra, &Cluster),
+        client_id: &str,
+        scope: &str,
+    ) -> Self {
+        let audience = Cloud::Public.exchange_audience();
+        let token = cluster.token(sample::WORKLOAD_SUBJECT, audience, entra.now(), 3_600);
+        let token_file = directory.join("token");
+        std::fs::write(&token_file, token).expect("the federated token");
+        let (tenant, client_id) = (sample::TENANT.to_owned(), client_id.to_owned());
+        Self { tenant, client_id, token_file, scope: scope.to_owned() }
+    }
+}
+
+/// A directory that nobody else enters: it holds tokens and the broker's socket.
+pub fn own_directory() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("entra-").permissions(Permissions::from_mode(0o700));
+    builder.tempdir().expect("a temporary directory")
 }
 
 /// How the broker is started; it can be started again with the same.

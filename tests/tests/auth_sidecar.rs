@@ -9,18 +9,18 @@
     reason = "a test: what goes wrong fails it"
 )]
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt};
+use std::net::SocketAddr;
 
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use e2e::{
-    broker::{Broker, BrokerIdentity, BrokerSettings},
+    broker::{Broker, BrokerIdentity, BrokerSettings, own_directory},
     client::{Answer, Request},
     fake_entra::{
         Demand, Endpoint, FakeEntra, Policy, TokenBuilder,
-        sample::{GRAPH, GRAPH_URI, ORDERS_API, STOCK_URI, TENANT, TILL, WORKLOAD_SUBJECT, ada},
+        sample::{GRAPH, GRAPH_URI, ORDERS_API, STOCK_URI, TENANT, TILL, ada},
     },
 };
 use serde_json::{Value, json};
@@ -36,19 +36,14 @@ impl Sidecar {
     /// A broker beside the orders API, which reads users' profiles on their behalf.
     async fn start() -> Self {
         let (entra, cluster) = FakeEntra::sample();
-        let directory = tempfile::tempdir().expect("a directory");
-        let closed = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(directory.path(), closed).expect("the mode");
-        let token_file = directory.path().join("token");
-        let audience = "api://AzureADTokenExchange";
-        let assertion = cluster.token(WORKLOAD_SUBJECT, audience, entra.now(), 3_600);
-        std::fs::write(&token_file, assertion).expect("the federated token");
-        let identity = BrokerIdentity {
-            tenant: TENANT.to_owned(),
-            client_id: ORDERS_API.to_owned(),
-            token_file,
-            scope: format!("{GRAPH_URI}/.default"),
-        };
+        let directory = own_directory();
+        let sample = (&entra, &cluster);
+        let identity = BrokerIdentity::federated(
+            directory.path(),
+            sample,
+            ORDERS_API,
+            &format!("{GRAPH_URI}/.default"),
+        );
         let mut settings = BrokerSettings::new(directory.path(), &identity, &entra);
         let profile = format!("{GRAPH_URI}/User.Read");
         settings.config_mut()["identities"]["default"]["delegated_scopes"] = json!([profile]);

@@ -8,13 +8,11 @@
     reason = "a test: what goes wrong fails it"
 )]
 
-use std::os::unix::fs::PermissionsExt;
-
 use e2e::{
-    broker::{Broker, BrokerIdentity, BrokerSettings, ask},
+    broker::{Broker, BrokerIdentity, BrokerSettings, ask, own_directory},
     fake_entra::{
         Endpoint, FakeEntra, Standing,
-        sample::{TENANT, WORKLOAD, WORKLOAD_SUBJECT},
+        sample::{TENANT, WORKLOAD},
     },
 };
 use serde_json::{Value, json};
@@ -32,19 +30,9 @@ struct Running {
 /// A broker with the sample's workload as its one identity, which answers claims challenges.
 async fn start() -> Running {
     let (entra, cluster) = FakeEntra::sample();
-    let directory = tempfile::tempdir().expect("a directory");
-    let closed = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(directory.path(), closed).expect("the mode");
-    let token_file = directory.path().join("token");
-    let audience = "api://AzureADTokenExchange";
-    let assertion = cluster.token(WORKLOAD_SUBJECT, audience, entra.now(), 3_600);
-    std::fs::write(&token_file, assertion).expect("the federated token");
-    let identity = BrokerIdentity {
-        tenant: TENANT.to_owned(),
-        client_id: WORKLOAD.to_owned(),
-        token_file,
-        scope: SCOPE.to_owned(),
-    };
+    let directory = own_directory();
+    let sample = (&entra, &cluster);
+    let identity = BrokerIdentity::federated(directory.path(), sample, WORKLOAD, SCOPE);
     let mut settings = BrokerSettings::new(directory.path(), &identity, &entra);
     settings.config_mut()["identities"]["default"]["client_capabilities"] = json!(["cp1"]);
     let broker = Broker::start(&settings).await;

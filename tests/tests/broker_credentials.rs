@@ -18,7 +18,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use e2e::{
-    broker::{Broker, BrokerIdentity, BrokerSettings, ask},
+    broker::{Broker, BrokerIdentity, BrokerSettings, ask, own_directory},
     fake_entra::{
         Call, ClientCertificate, Endpoint, FakeEntra, Lifetime,
         sample::{LEDGER, TENANT, ledger_certificate},
@@ -87,9 +87,7 @@ fn settings(directory: &Path, file: &PathBuf, entra: &FakeEntra) -> BrokerSettin
 #[tokio::test(flavor = "multi_thread")]
 async fn b10_a_certificate_is_renewed_while_the_broker_runs_and_an_unknown_one_is_told_of() {
     let (entra, _) = FakeEntra::sample();
-    let directory = tempfile::tempdir().expect("a directory");
-    let closed = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(directory.path(), closed).expect("the mode");
+    let directory = own_directory();
     let file = directory.path().join("client.pem");
     let now = entra.now();
     let (old, new) =

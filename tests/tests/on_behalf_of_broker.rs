@@ -9,11 +9,9 @@
     reason = "a test: what goes wrong fails it"
 )]
 
-use std::os::unix::fs::PermissionsExt;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use e2e::{
-    broker::{Broker, BrokerIdentity, BrokerSettings, ask},
+    broker::{Broker, BrokerIdentity, BrokerSettings, ask, own_directory},
     fake_entra::{
         Demand, Endpoint, FakeEntra, Fault, Policy, TokenBuilder, User,
         sample::{GRAPH, ORDERS_API, STOCK_URI, TENANT, TILL, WORKLOAD_SUBJECT, ada},
@@ -38,19 +36,9 @@ async fn start() -> Running {
     entra.directory(|directory| {
         *directory = std::mem::take(directory).user(TENANT, grace());
     });
-    let directory = tempfile::tempdir().expect("a directory");
-    let closed = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(directory.path(), closed).expect("the mode");
-    let token_file = directory.path().join("token");
-    let audience = "api://AzureADTokenExchange";
-    let assertion = cluster.token(WORKLOAD_SUBJECT, audience, entra.now(), 3_600);
-    std::fs::write(&token_file, assertion).expect("the federated token");
-    let identity = BrokerIdentity {
-        tenant: TENANT.to_owned(),
-        client_id: ORDERS_API.to_owned(),
-        token_file,
-        scope: String::new(),
-    };
+    let directory = own_directory();
+    let sample = (&entra, &cluster);
+    let identity = BrokerIdentity::federated(directory.path(), sample, ORDERS_API, "");
     let mut settings = BrokerSettings::new(directory.path(), &identity, &entra);
     let default = &mut settings.config_mut()["identities"]["default"];
     default["scopes"] = json!([]);

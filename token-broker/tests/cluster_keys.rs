@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use serde_json::{Value, json};
 use token_broker::{
     pod::{
@@ -27,9 +25,11 @@ use tokio::{
     net::TcpListener,
     time::Instant,
 };
-use tokio_rustls::TlsAcceptor;
 
-use crate::support::{START, pass, seconds};
+use crate::{
+    support::{START, pass, seconds},
+    tls,
+};
 
 /// An API server on loopback that answers everything alike.
 struct Server {
@@ -40,31 +40,14 @@ struct Server {
 
 impl Server {
     async fn start(certificate_for: &str, answer: String) -> Self {
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority =
-            CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![certificate_for.to_owned()])
-            .unwrap()
-            .signed_by(&key, &authority)
-            .unwrap();
+        let (authority, acceptor) = tls::server(certificate_for);
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.crt"), authority.pem()).unwrap();
+        std::fs::write(directory.path().join("ca.crt"), authority).unwrap();
         std::fs::write(directory.path().join("api-token"), "canary-api-token\n").unwrap();
-        let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (seen, acceptor) = (Arc::clone(&heads), TlsAcceptor::from(Arc::new(tls)));
+        let seen = Arc::clone(&heads);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Ok(inside) = acceptor.accept(stream).await else { continue };

@@ -10,6 +10,7 @@
 )]
 
 mod support;
+mod tls;
 
 mod allow_list;
 mod certificate;

@@ -11,14 +11,14 @@ use std::{
 
 use contract::Secret;
 use hyper::http::{HeaderMap, Request};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use token_broker::https::{Answer, Https, Transport, TransportFailure, proxy::Proxy};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::tls;
 
 const HOST: &str = "login.microsoftonline.com";
 const URI: &str = "https://login.microsoftonline.com/x";
@@ -36,27 +36,10 @@ struct Server {
 
 impl Server {
     async fn start(certificate_for: &str, answer: &'static [u8]) -> Self {
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority =
-            CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![certificate_for.to_owned()])
-            .unwrap()
-            .signed_by(&key, &authority)
-            .unwrap();
+        let (authority, acceptor) = tls::server(certificate_for);
         let directory = tempfile::tempdir().unwrap();
         let ca_file = directory.path().join("ca.pem");
-        std::fs::write(&ca_file, authority.pem()).unwrap();
-        let tls = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
+        std::fs::write(&ca_file, authority).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             _directory: directory,
@@ -66,7 +49,6 @@ impl Server {
             requests: Arc::default(),
         };
         let (connects, requests) = (Arc::clone(&server.connects), Arc::clone(&server.requests));
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let serving =

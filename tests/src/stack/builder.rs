@@ -1,17 +1,12 @@
 //! What a test wants to be different from the shipped configuration, and the start of it all.
 
-use std::{
-    fs::Permissions,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{Stack, unix_now, world};
 use crate::{
-    broker::{Broker, BrokerIdentity, BrokerSettings},
+    broker::{Broker, BrokerIdentity, BrokerSettings, own_directory},
     envoy::{self, Envoy, EnvoyConfig},
     fake_entra::{
         self, Cloud, FakeEntra,
@@ -252,13 +247,6 @@ impl Builder {
 fn service_account_token(cluster: &Cluster) -> String {
     let audience = Cloud::Public.exchange_audience();
     cluster.token(sample::WORKLOAD_SUBJECT, audience, unix_now(), 3600)
-}
-
-/// A directory that nobody else enters: it holds tokens and the broker's socket.
-fn own_directory() -> TempDir {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("entra-").permissions(Permissions::from_mode(0o700));
-    builder.tempdir().expect("a temporary directory")
 }
 
 fn substitute_module(config: &mut EnvoyConfig, module: Option<PathBuf>) {

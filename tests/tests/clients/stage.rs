@@ -5,13 +5,10 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use e2e::{
-    broker::{Broker, BrokerIdentity, BrokerSettings},
+    broker::{Broker, BrokerIdentity, BrokerSettings, own_directory},
     fake_entra::{
         Endpoint, FakeEntra, Fault,
-        sample::{
-            GRAPH_URI, ORDERS_API, ORDERS_URI, TENANT, TILL, TILL_SECRET, WORKLOAD,
-            WORKLOAD_SUBJECT,
-        },
+        sample::{GRAPH_URI, ORDERS_API, ORDERS_URI, TENANT, TILL, TILL_SECRET, WORKLOAD},
     },
     independent_client,
 };
@@ -35,9 +32,7 @@ impl Stage {
         if let Some(fault) = fault {
             entra.fail_next(Endpoint::Token, usize::MAX, fault);
         }
-        let directory = tempfile::tempdir().expect("a directory");
-        let closed = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(directory.path(), closed).expect("the mode");
+        let directory = own_directory();
         let file = |name: &str, text: &str| {
             let path = directory.path().join(name);
             std::fs::write(&path, text).expect("a file");
@@ -45,14 +40,8 @@ impl Stage {
             std::fs::set_permissions(&path, own).expect("the mode");
             path
         };
-        let audience = "api://AzureADTokenExchange";
-        let token = cluster.token(WORKLOAD_SUBJECT, audience, entra.now(), 3600);
-        let identity = BrokerIdentity {
-            tenant: TENANT.to_owned(),
-            client_id: WORKLOAD.to_owned(),
-            token_file: file("token", &token),
-            scope: format!("{GRAPH_URI}/.default"),
-        };
+        let (sample, scope) = ((&entra, &cluster), format!("{GRAPH_URI}/.default"));
+        let identity = BrokerIdentity::federated(directory.path(), sample, WORKLOAD, &scope);
         let mut settings = BrokerSettings::new(directory.path(), &identity, &entra);
         settings.config_mut()["identities"]["till"] = json!({
             "client_secret": {"tenant": TENANT, "client_id": TILL,
