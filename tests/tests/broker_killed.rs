@@ -82,10 +82,15 @@ async fn b11_killed_every_second_it_answers_nobody_wrongly_and_is_soon_back() {
 
     let mut ready = Vec::new();
     let mut due = interval(BETWEEN);
-    for _ in 0..kills {
+    for kill in 1..=kills {
         due.tick().await;
         stack.kill_broker();
         tokio::time::sleep(DEAD).await;
+        if kill == kills {
+            // The broker that stays gets tokens as Entra's are: of those before, a filter that comes
+            // three seconds late can use none until their renewal.
+            stack.entra.set_lifetime(Lifetime::default());
+        }
         let began = Instant::now();
         stack.start_broker().await;
         ready_again(&stack, began).await;
